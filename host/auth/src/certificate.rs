@@ -137,6 +137,15 @@ impl Certificate {
     }
 }
 
+impl PartialEq for Certificate {
+    /// Two files with the same certificate have the same key: a key of another certificate is refused.
+    fn eq(&self, other: &Self) -> bool {
+        self.thumbprint == other.thumbprint
+    }
+}
+
+impl Eq for Certificate {}
+
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Certificate({})", self.thumbprint)

@@ -14,7 +14,7 @@ use crate::service_key::ServiceKey;
 use crate::{Secret, Tokens};
 
 /// A named OAuth registration, shared by any number of mailboxes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     pub name: String,
     pub provider: Provider,
@@ -32,7 +32,7 @@ pub struct Profile {
 }
 
 /// The endpoints. Configured URLs are used exactly as written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoints {
     Fixed {
         authorize: Option<String>,
@@ -44,7 +44,7 @@ pub enum Endpoints {
 }
 
 /// How the application proves its identity (RFC 6749 section 2.3).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientCredential {
     /// A public client, which sends neither secret nor assertion (AADSTS700025).
     None,
@@ -68,7 +68,7 @@ pub enum SendSecret {
 }
 
 /// How tokens are obtained.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
     /// RFC 6749 section 4.1 with PKCE (RFC 7636).
     AuthorizationCode {

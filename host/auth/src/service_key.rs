@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use postroom_core::ContentHash;
 use serde::Serialize;
 use serde_json::Value;
 use url::Url;
@@ -19,6 +20,8 @@ pub struct ServiceKey {
     pub token_uri: Url,
     key_id: Option<String>,
     key: EncodingKey,
+    /// The hash of the private key's text, which tells keys apart.
+    key_hash: ContentHash,
 }
 
 /// Why a key file is unusable.
@@ -62,8 +65,8 @@ impl ServiceKey {
             return Err(shape("its `type` is not `service_account`"));
         }
         let token_uri = needed("token_uri")?;
-        let key =
-            private_key(&Secret::new(needed("private_key")?)).map_err(|_| ServiceKeyError::Key)?;
+        let key_text = Secret::new(needed("private_key")?);
+        let key = private_key(&key_text).map_err(|_| ServiceKeyError::Key)?;
         Ok(Self {
             client_email: needed("client_email")?.to_owned(),
             token_uri: token_uri
@@ -71,6 +74,7 @@ impl ServiceKey {
                 .map_err(|_| shape("its `token_uri` is no address"))?,
             key_id: text("private_key_id").map(String::from),
             key: key.signing,
+            key_hash: ContentHash::of(key_text.expose().as_bytes()),
         })
     }
 
@@ -97,6 +101,15 @@ impl ServiceKey {
             .map_err(|error| format!("its service account's key cannot sign: {error}"))
     }
 }
+
+impl PartialEq for ServiceKey {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |it: &Self| (it.client_email.clone(), it.token_uri.clone(), it.key_hash);
+        parts(self) == parts(other) && self.key_id == other.key_id
+    }
+}
+
+impl Eq for ServiceKey {}
 
 impl std::fmt::Debug for ServiceKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

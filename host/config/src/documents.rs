@@ -1,8 +1,10 @@
 //! The files of a configuration as TOML documents: the main file and those that it includes.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::collections::hash_map::Entry;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -14,16 +16,87 @@ use super::{MAX_FILE_BYTES, include, values};
 
 pub const WHOLE: &str = "the configuration";
 
+/// The texts of a configuration's files, by path as a user would write it. They hold no secret: a secret in clear is a problem.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Documents(BTreeMap<PathBuf, Arc<str>>);
+
+/// Where the texts of a configuration come from.
+pub enum Texts<'d> {
+    /// The files. What was read is recorded.
+    Files(RefCell<Documents>),
+    /// These documents; no other file of the configuration is read.
+    Documents(&'d Documents),
+}
+
 /// The files of a configuration, the main one first.
 pub struct Files<'r> {
     pub readers: Vec<&'r TomlReader<'r>>,
     pub tables: Vec<&'r Parsed<'r>>,
+    pub documents: Documents,
 }
 
 /// A document. If it is not valid TOML, the table holds what could be recovered.
 pub struct Parsed<'r> {
     pub table: Spanned<DeTable<'r>>,
     pub is_sound: bool,
+}
+
+impl Documents {
+    pub fn get(&self, file: &Path) -> Option<&str> {
+        self.0.get(file).map(|text| &**text)
+    }
+
+    pub fn insert(&mut self, file: PathBuf, text: &str) {
+        self.0.insert(file, Arc::from(text));
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.0.iter().map(|(file, text)| (file.as_path(), &**text))
+    }
+}
+
+impl Texts<'_> {
+    pub fn files() -> Self {
+        Self::Files(RefCell::default())
+    }
+
+    /// Returns the text of the configuration's main file.
+    pub fn main(&self, file: &Path) -> Result<String, Problems> {
+        match self {
+            Self::Files(read) => {
+                let text = text(file)?;
+                read.borrow_mut().insert(file.to_owned(), &text);
+                Ok(text)
+            }
+            Self::Documents(documents) => documents
+                .get(file)
+                .map(str::to_owned)
+                .ok_or_else(|| Problems::unsaid(&file.to_string_lossy())),
+        }
+    }
+
+    /// Returns the text of an included file, or why it cannot be read.
+    pub fn included(&self, file: &Path) -> Result<String, String> {
+        match self {
+            Self::Files(read) => {
+                let text = values::read_limited(file, MAX_FILE_BYTES)?;
+                read.borrow_mut().insert(file.to_owned(), &text);
+                Ok(text)
+            }
+            Self::Documents(documents) => {
+                let text = documents.get(file).map(str::to_owned);
+                text.ok_or_else(|| "is not there".into())
+            }
+        }
+    }
+
+    /// Returns the texts that were used.
+    pub fn documents(&self) -> Documents {
+        match self {
+            Self::Files(read) => read.borrow().clone(),
+            Self::Documents(documents) => (*documents).clone(),
+        }
+    }
 }
 
 impl Files<'_> {
@@ -51,18 +124,19 @@ impl Files<'_> {
     }
 }
 
-/// Parses the main file and every file that it includes.
+/// Parses the main file and every file that it includes. Fails if the main file cannot be read.
 pub fn with_files<T>(
     file: &Path,
-    text: &str,
+    texts: &Texts,
     environment: &Environment,
     then: impl FnOnce(&Files) -> T,
-) -> T {
+) -> Result<T, Problems> {
+    let text = &*texts.main(file)?;
     let name = file.to_string_lossy();
     let main = TomlReader::new((0, &name), text, folder(file), environment);
     let main_table = parse(&main, text);
     let included = match main_table.is_sound {
-        true => include::read(&Section::root(&main, &main_table.table, WHOLE), file),
+        true => include::read(&Section::root(&main, &main_table.table, WHOLE), file, texts),
         false => Vec::new(),
     };
     let others: Vec<TomlReader> = included
@@ -76,10 +150,30 @@ pub fn with_files<T>(
     let other_tables: Vec<Parsed> = std::iter::zip(&others, &included)
         .map(|(reader, it)| parse(reader, &it.text))
         .collect();
-    then(&Files {
+    Ok(then(&Files {
         readers: std::iter::once(&main).chain(&others).collect(),
         tables: std::iter::once(&main_table).chain(&other_tables).collect(),
-    })
+        documents: texts.documents(),
+    }))
+}
+
+/// Reads the main file and every file that it includes, without reading what they say. If the main file is not valid TOML, `sound_main`
+/// says which files are included. Returns the texts, and the problems of files that cannot be read.
+pub fn read_texts(file: &Path, sound_main: &str) -> Result<(Documents, Vec<Problem>), Problems> {
+    let texts = Texts::files();
+    let text = texts.main(file)?;
+    let name = file.to_string_lossy();
+    let mut problems = Vec::new();
+    for text in [&*text, sound_main] {
+        let reader = TomlReader::new((0, &name), text, folder(file), &|_| None);
+        let table = parse(&reader, text);
+        if table.is_sound {
+            include::read(&Section::root(&reader, &table.table, WHOLE), file, &texts);
+            problems.extend(reader.problems().into_iter().map(|(_, problem)| problem));
+            break;
+        }
+    }
+    Ok((texts.documents(), problems))
 }
 
 /// Parses a document, and reports each place that is not valid TOML.

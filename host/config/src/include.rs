@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
+use super::documents::Texts;
 use super::reader::{Item, Section};
-use super::{MAX_FILE_BYTES, values};
 
 /// Keys that only the main file may have, because they concern every client.
 pub const MAIN_FILE_KEYS: &[&str] = &[
@@ -30,14 +30,14 @@ pub struct Included {
 }
 
 /// Reads the files that the main file includes, sorted by name, each once. Reports files that cannot be read.
-pub fn read(root: &Section, main_file: &Path) -> Vec<Included> {
+pub fn read(root: &Section, main_file: &Path, texts: &Texts) -> Vec<Included> {
     let Some(patterns) = root.item("include").and_then(|item| item.list()) else {
         return Vec::new();
     };
     let mut files = BTreeSet::new();
     let mut included = Vec::new();
     for pattern in &patterns {
-        for file in matches(pattern).unwrap_or_default() {
+        for file in matches(pattern, texts).unwrap_or_default() {
             if file == main_file || !files.insert(file.clone()) {
                 continue;
             }
@@ -49,7 +49,7 @@ pub fn read(root: &Section, main_file: &Path) -> Vec<Included> {
                 return included;
             }
             let name = file.display().to_string();
-            match values::read_limited(&file, MAX_FILE_BYTES) {
+            match texts.included(&file) {
                 Ok(text) => included.push(Included { name, text }),
                 Err(reason) => pattern.problem_of_file(
                     format!("{name} {reason}"),
@@ -63,7 +63,7 @@ pub fn read(root: &Section, main_file: &Path) -> Vec<Included> {
 }
 
 /// Returns the files that a pattern matches, named as the user would write them. A pattern without wildcards must match a file.
-fn matches(item: &Item) -> Option<Vec<PathBuf>> {
+fn matches(item: &Item, texts: &Texts) -> Option<Vec<PathBuf>> {
     let text = item.text()?;
     let dir = item.reader.dir;
     let pattern = Path::new(&Pattern::escape(&dir.to_string_lossy())).join(text);
@@ -72,21 +72,25 @@ fn matches(item: &Item) -> Option<Vec<PathBuf>> {
         require_literal_leading_dot: true,
         ..MatchOptions::new()
     };
-    let found = match glob::glob_with(&pattern.to_string_lossy(), options) {
-        Ok(found) => found,
-        Err(error) => {
-            item.problem(
-                format!("\"{text}\" is not a pattern of files: {}", error.msg),
-                "write it as \"clients/*.toml\"",
-            );
-            return None;
-        }
+    let not_a_pattern = |error: glob::PatternError| {
+        item.problem(
+            format!("\"{text}\" is not a pattern of files: {}", error.msg),
+            "write it as \"clients/*.toml\"",
+        );
     };
+    if let Texts::Documents(documents) = texts {
+        let pattern = Pattern::new(&as_written(&pattern).to_string_lossy());
+        let pattern = pattern.map_err(not_a_pattern).ok()?;
+        let files = documents.iter().map(|(file, _)| file);
+        let matching = files.filter(|file| pattern.matches_path_with(file, options));
+        return Some(matching.map(Path::to_owned).collect());
+    }
+    let found = glob::glob_with(&pattern.to_string_lossy(), options);
     let mut files = Vec::new();
-    for entry in found {
+    for entry in found.map_err(not_a_pattern).ok()? {
         match entry {
             Ok(path) if path.is_dir() => {}
-            Ok(path) => files.push(path.strip_prefix(".").map(Path::to_owned).unwrap_or(path)),
+            Ok(path) => files.push(as_written(&path).to_owned()),
             Err(error) => item.problem_of_file(
                 format!(
                     "{} cannot be read: {}",
@@ -111,4 +115,9 @@ fn matches(item: &Item) -> Option<Vec<PathBuf>> {
         }
     }
     Some(files)
+}
+
+/// Returns the path as a user would write it.
+fn as_written(path: &Path) -> &Path {
+    path.strip_prefix(".").unwrap_or(path)
 }

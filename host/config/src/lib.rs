@@ -3,6 +3,7 @@
 mod accounts;
 mod authentication;
 mod bare;
+mod changes;
 mod documents;
 mod include;
 mod limits;
@@ -20,6 +21,7 @@ mod sources;
 pub mod suggest;
 mod targets;
 mod tenants;
+mod update;
 mod values;
 mod vault;
 
@@ -39,7 +41,9 @@ use rustls_pki_types::CertificateDer;
 
 use accounts::Places;
 pub use bare::bare_text;
-use documents::{Files, WHOLE, folder, included, named, parse, text, with_files};
+pub use changes::{Changes, PartKind, PartName};
+pub use documents::Documents;
+use documents::{Files, Texts, WHOLE, folder, included, named, parse, text, with_files};
 use mailboxes::Surroundings;
 pub use misconfigured::Misconfigured;
 pub use postroom_core::Import;
@@ -50,6 +54,7 @@ use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
 pub use sources::{EWS, EwsAddress, GRAPH, IMAP, POP3, SourceConfig};
 pub use targets::{OutgoingConfig, SUBMISSION, SinkConfig, SmtpConfig, WebhookConfig};
+pub use update::{Snapshot, Update};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";
@@ -66,6 +71,8 @@ pub struct Config {
     pub file: PathBuf,
     /// The file's folder. Relative paths of the file are already joined to it.
     pub dir: PathBuf,
+    /// The texts it was read from.
+    pub documents: Documents,
     pub data_dir: PathBuf,
     /// The age at which the raw bytes of a decided mail are dropped.
     pub keep_raw: Duration,
@@ -134,7 +141,7 @@ pub struct LineLimits {
 }
 
 /// A client of the managed service provider.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
     pub name: String,
     /// The file that defines it, as the user would name it.
@@ -181,7 +188,7 @@ impl DirectoryFile {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailboxConfig {
     pub name: String,
     pub tenant: String,
@@ -215,14 +222,14 @@ pub struct Server {
     pub tls: TlsMode,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailLogin {
     /// The user whose mailbox is opened, or who submits mail; the credential may belong to another user's account.
     pub user: String,
     pub credential: Credential,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// A token of this account for this server.
     Account {
@@ -300,7 +307,7 @@ impl RuleConfig {
 }
 
 /// A rule with everything that it is loaded with: one tenant's settings, grants and limits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleUse {
     pub tenant: String,
     pub rule: RuleConfig,
@@ -335,7 +342,7 @@ impl OnFailure {
 }
 
 /// A target for replies and forwards.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     pub name: String,
     pub from: Address,
@@ -344,7 +351,7 @@ pub struct Outgoing {
 }
 
 /// A receiver of tickets, notes and alerts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sink {
     pub name: String,
     pub target: SinkConfig,
@@ -380,17 +387,15 @@ impl Config {
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> (Result<Self, Problems>, Vec<RuleUse>) {
-        match text(file) {
-            Ok(text) => with_files(file, &text, environment, |files| {
-                let Outcome { config, uses, .. } = read(files, file);
-                let result = match config {
-                    Some(config) if files.problems().is_empty() => Ok(config),
-                    _ => Err(files.all_problems()),
-                };
-                (result, uses)
-            }),
-            Err(problems) => (Err(problems), Vec::new()),
-        }
+        let surveyed = with_files(file, &Texts::files(), environment, |files| {
+            let Outcome { config, uses, .. } = read(files, file);
+            let result = match config {
+                Some(config) if files.problems().is_empty() => Ok(config),
+                _ => Err(files.all_problems()),
+            };
+            (result, uses)
+        });
+        surveyed.unwrap_or_else(|problems| (Err(problems), Vec::new()))
     }
 
     /// Reads the usable part of a configuration: a problem in one client's part disables only that client's mailboxes. Fails if a
@@ -404,7 +409,24 @@ impl Config {
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Problems> {
-        with_files(file, &text(file)?, environment, |files| {
+        Self::read_in_part(file, &Texts::files(), environment)
+    }
+
+    /// Does the same with the texts of an earlier reading, whatever the files contain now. Secrets are read now.
+    pub fn load_documents(
+        file: &Path,
+        documents: &Documents,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Problems> {
+        Self::read_in_part(file, &Texts::Documents(documents), environment)
+    }
+
+    fn read_in_part(
+        file: &Path,
+        texts: &Texts,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Problems> {
+        let usable = with_files(file, texts, environment, |files| {
             let Outcome {
                 config, declared, ..
             } = read(files, file);
@@ -415,21 +437,23 @@ impl Config {
                 None => None,
             }
             .ok_or_else(|| files.all_problems())
-        })
+        });
+        usable?
     }
 
     /// Reads everything that is readable, including parts with problems, and every problem. Used for trying a rule, which needs
     /// little.
     pub fn load_readable(file: &Path) -> Result<(Self, Vec<Problem>), Problems> {
         let environment = |name: &str| std::env::var_os(name);
-        with_files(file, &text(file)?, &environment, |files| {
+        let readable = with_files(file, &Texts::files(), &environment, |files| {
             let config = read(files, file).config;
             let problems = files.all();
             match config {
                 Some(config) => Ok((config, problems)),
                 None => Err(files.all_problems()),
             }
-        })
+        });
+        readable?
     }
 
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
@@ -632,6 +656,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         Some(Config {
             file: file.to_owned(),
             dir: reader.dir.to_owned(),
+            documents: files.documents.clone(),
             data_dir: data_dir?,
             keep_raw: keep_raw?,
             limits,

@@ -1,6 +1,9 @@
 //! Reads every configuration of `tests/cases/config` and compares the result word for word. `UPDATE=1` rewrites the
 //! expected files.
 
+#[path = "config/updates.rs"]
+mod updates;
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -23,7 +23,7 @@ pub struct VaultKey {
 }
 
 /// The source of the key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A file, created with mode 0600 if it does not exist.
     File(PathBuf),

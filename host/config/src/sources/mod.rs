@@ -72,7 +72,7 @@ pub(super) struct Place<'p> {
 }
 
 /// The source of a mailbox's mail.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceConfig {
     Imap {
         server: Server,

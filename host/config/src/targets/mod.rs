@@ -59,13 +59,13 @@ pub(super) struct OutgoingPlace<'p> {
 }
 
 /// The kind-specific configuration of a sink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SinkConfig {
     Webhook(WebhookConfig),
 }
 
 /// The protocol-specific configuration of an outgoing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutgoingConfig {
     Smtp(SmtpConfig),
 }

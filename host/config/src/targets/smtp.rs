@@ -35,7 +35,7 @@ pub static SERVER: ServerProtocol = ServerProtocol {
 };
 
 /// A submission server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmtpConfig {
     pub server: Server,
     /// Used while the server cannot be reached; port, TLS and sign-in stay the same.

@@ -19,7 +19,7 @@ pub static KIND: SinkKind = SinkKind {
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// A receiver of signed events.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfig {
     pub url: Url,
     /// `whsec_` followed by base64, validated.

@@ -1,0 +1,171 @@
+//! Compares two configurations part by part, so that a saved one is applied where it differs and nowhere else.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Config, LineLimits};
+
+/// What differs between a configuration and the one before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    pub added: Vec<PartName>,
+    pub removed: Vec<PartName>,
+    pub changed: Vec<PartName>,
+    /// The changed settings that a running service takes over only when it starts again.
+    pub at_restart: Vec<&'static str>,
+}
+
+/// A named part of a configuration, or a setting for everything.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PartName {
+    pub kind: PartKind,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartKind {
+    Setting,
+    Profile,
+    Tenant,
+    Mailbox,
+    Outgoing,
+    Sink,
+}
+
+impl Changes {
+    /// Returns what differs in `after`.
+    pub fn between(before: &Config, after: &Config) -> Self {
+        let mut changes = Self::default();
+        changes.settings(before, after);
+        let (b, a) = (before, after);
+        changes.parts(PartKind::Profile, &b.profiles, &a.profiles, |it| &it.name);
+        changes.parts(PartKind::Tenant, &b.tenants, &a.tenants, |it| &it.name);
+        changes.parts(PartKind::Mailbox, &b.mailboxes, &a.mailboxes, |it| &it.name);
+        changes.parts(PartKind::Outgoing, &b.outgoing, &a.outgoing, |it| &it.name);
+        changes.parts(PartKind::Sink, &b.sinks, &a.sinks, |it| &it.name);
+        changes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        let lists = [&self.added, &self.removed, &self.changed];
+        lists.iter().all(|it| it.is_empty()) && self.at_restart.is_empty()
+    }
+
+    /// Returns whether this part was added or changed.
+    pub fn touches(&self, kind: PartKind, name: &str) -> bool {
+        let mut parts = self.added.iter().chain(&self.changed);
+        parts.any(|it| it.kind == kind && it.name == name)
+    }
+
+    fn settings(&mut self, before: &Config, after: &Config) {
+        let waits = [
+            ("data_dir", before.data_dir != after.data_dir),
+            ("vault", before.vault_key != after.vault_key),
+            ("tls", before.extra_roots != after.extra_roots),
+            (
+                "limits.in_flight_bytes",
+                before.limits.in_flight_bytes != after.limits.in_flight_bytes,
+            ),
+            (
+                "limits.loaded_total",
+                before.limits.loaded_total != after.limits.loaded_total,
+            ),
+            (
+                "limits.generations",
+                before.limits.generations != after.limits.generations,
+            ),
+            (
+                "limits.generation_bytes",
+                before.limits.generation_bytes != after.limits.generation_bytes,
+            ),
+        ];
+        let waits = waits.iter().filter(|(_, differs)| *differs);
+        self.at_restart = waits.map(|(name, _)| *name).collect();
+        let applied = [
+            ("keep_raw", before.keep_raw != after.keep_raw),
+            (
+                "limits",
+                before.limits != before.limits.started_with(&after.limits),
+            ),
+        ];
+        let applied = applied.iter().filter(|(_, differs)| *differs);
+        self.changed.extend(applied.map(|(name, _)| PartName {
+            kind: PartKind::Setting,
+            name: (*name).to_owned(),
+        }));
+    }
+
+    fn parts<T: PartialEq>(
+        &mut self,
+        kind: PartKind,
+        before: &[T],
+        after: &[T],
+        name: impl Fn(&T) -> &String,
+    ) {
+        let named = |part: &T| PartName {
+            kind,
+            name: name(part).clone(),
+        };
+        let old: std::collections::HashMap<&String, &T> =
+            before.iter().map(|it| (name(it), it)).collect();
+        let new: std::collections::HashSet<&String> = after.iter().map(&name).collect();
+        for part in after {
+            match old.get(name(part)) {
+                None => self.added.push(named(part)),
+                Some(was) if *was != part => self.changed.push(named(part)),
+                Some(_) => {}
+            }
+        }
+        let gone = before.iter().filter(|it| !new.contains(name(it)));
+        self.removed.extend(gone.map(named));
+    }
+}
+
+impl Config {
+    /// Takes over what a running service cannot change, from the configuration that it was started with.
+    pub(crate) fn keep_until_restart(&mut self, running: &Config) {
+        self.data_dir.clone_from(&running.data_dir);
+        self.vault_key.clone_from(&running.vault_key);
+        self.installations.clone_from(&running.installations);
+        self.extra_roots.clone_from(&running.extra_roots);
+        self.limits = running.limits.started_with(&self.limits);
+    }
+}
+
+impl LineLimits {
+    /// Returns `after`, but with those of these limits that a running service cannot change.
+    fn started_with(&self, after: &Self) -> Self {
+        Self {
+            in_flight_bytes: self.in_flight_bytes,
+            loaded_total: self.loaded_total,
+            generations: self.generations,
+            generation_bytes: self.generation_bytes,
+            ..after.clone()
+        }
+    }
+}
+
+impl PartKind {
+    /// Returns the kind as the user knows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Setting => "setting",
+            Self::Profile => "profile",
+            Self::Tenant => "tenant",
+            Self::Mailbox => "mailbox",
+            Self::Outgoing => "outgoing",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+impl fmt::Display for PartName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            PartKind::Setting => f.write_str(&self.name),
+            kind => write!(f, "{} {}", kind.as_str(), self.name),
+        }
+    }
+}
