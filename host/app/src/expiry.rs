@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use postroom_auth::expiry::{self, Notice, PasswordSubmission, Root, Watched};
 use postroom_core::Clock;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use postroom_config::{Config, Credential};
@@ -40,17 +41,24 @@ pub fn notices(config: &Config, now: Timestamp) -> Vec<Notice> {
     )
 }
 
-/// Reports once everything that ends soon, at the start and when the next step of its notice is reached.
-pub async fn report(config: Arc<Config>, clock: Clock, stop: CancellationToken) {
+/// Reports once everything that ends soon, at the start, when the configuration changes and when the next step of its notice is
+/// reached.
+pub async fn report(
+    mut config: watch::Receiver<Arc<Config>>,
+    clock: Clock,
+    stop: CancellationToken,
+) {
     let mut told: Vec<Notice> = Vec::new();
     loop {
-        let found = notices(&config, clock.now());
+        let current = config.borrow_and_update().clone();
+        let found = notices(&current, clock.now());
         for notice in found.iter().filter(|notice| !told.contains(notice)) {
             tracing::warn!(key = notice.key, cure = notice.cure, "{}", notice.message);
         }
         told = found;
         tokio::select! {
             () = tokio::time::sleep(NOTICE_EVERY) => {}
+            Ok(()) = config.changed() => {}
             () = stop.cancelled() => return,
         }
     }

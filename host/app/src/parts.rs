@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 use std::future::{Future, pending};
+use std::pin::Pin;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+/// The number of tasks that may be ordered and not yet started.
+const ORDERED: usize = 64;
 /// The interval at which a drain logs what it waits for.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
@@ -19,6 +23,36 @@ pub struct Parts {
     names: HashMap<Id, String>,
     /// Descriptions of tasks that say more than their names.
     details: HashMap<String, Describe>,
+    /// Tasks that other tasks start.
+    ordered: Option<mpsc::Receiver<OrderedPart>>,
+}
+
+/// Starts tasks while the others run.
+#[derive(Clone)]
+pub struct Spawner(mpsc::Sender<OrderedPart>);
+
+struct OrderedPart {
+    span: Span,
+    name: String,
+    part: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Spawner {
+    /// Starts a task in its own span, unless the service is stopping.
+    pub async fn spawn_in(
+        &self,
+        span: Span,
+        name: impl Into<String>,
+        part: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let ordered = OrderedPart {
+            span,
+            name: name.into(),
+            part: Box::pin(part),
+        };
+        // Nothing takes orders any more.
+        let _ = self.0.send(ordered).await;
+    }
 }
 
 /// Describes what a task waits for; empty if its name says it all.
@@ -63,6 +97,13 @@ impl Parts {
         self.names.insert(handle.id(), name.into());
     }
 
+    /// Returns the means to start tasks while the others run.
+    pub fn spawner(&mut self) -> Spawner {
+        let (orders, ordered) = mpsc::channel(ORDERED);
+        self.ordered = Some(ordered);
+        Spawner(orders)
+    }
+
     /// Registers a description of what the task with this name waits for.
     pub fn describe(
         &mut self,
@@ -74,8 +115,13 @@ impl Parts {
 
     /// Runs the tasks until they end. If one panics, `stop` is cancelled. From then on they have as long as `limit`; tasks that
     /// have not ended by then are logged and aborted.
-    pub async fn run(mut self, stop: &CancellationToken, limit: Duration) -> Result<(), Died> {
+    pub async fn run(
+        mut self,
+        stop: &CancellationToken,
+        limit: impl Fn() -> Duration,
+    ) -> Result<(), Died> {
         let mut died = None;
+        let mut ordered = self.ordered.take();
         let mut drain: Option<Drain> = None;
         loop {
             tokio::select! {
@@ -88,17 +134,22 @@ impl Parts {
                         died.get_or_insert(part);
                     }
                 },
+                Some(order) = next_order(&mut ordered), if drain.is_none() => {
+                    self.spawn_in(order.span, order.name, order.part);
+                }
                 () = stop.cancelled(), if drain.is_none() => {
+                    // Whoever orders more is not kept waiting.
+                    ordered = None;
                     let now = Instant::now();
                     drain = Some(Drain {
-                        deadline: now + limit,
+                        deadline: now + limit(),
                         reports: interval_at(now + REPORT_EVERY, REPORT_EVERY),
                     });
                 }
                 is_over = next_report(&mut drain) => {
                     let parts = self.waiting();
                     if is_over {
-                        let limit_secs = limit.as_secs();
+                        let limit_secs = limit().as_secs();
                         tracing::warn!(?parts, limit_secs, "drain limit reached; these parts are left, and the next start resumes their work");
                         break;
                     }
@@ -140,6 +191,10 @@ impl Parts {
     }
 }
 
+async fn next_order(ordered: &mut Option<mpsc::Receiver<OrderedPart>>) -> Option<OrderedPart> {
+    ordered.as_mut()?.recv().await
+}
+
 /// Waits until the drain is due for a report or has reached its limit. Returns whether it has reached its limit.
 async fn next_report(drain: &mut Option<Drain>) -> bool {
     match drain {
@@ -177,7 +232,7 @@ mod tests {
         let mut parts = Parts::default();
         parts.spawn("quiet", stop.clone().cancelled_owned());
         parts.spawn("mailbox support", async { panic!("a defect") });
-        let died = parts.run(&stop, LIMIT).await.unwrap_err();
+        let died = parts.run(&stop, || LIMIT).await.unwrap_err();
         assert_eq!(died.to_string(), "task `mailbox support` panicked");
     }
 
@@ -192,7 +247,7 @@ mod tests {
             noted.store(true, Ordering::Relaxed);
         });
         stop.cancel();
-        parts.run(&stop, LIMIT).await.unwrap();
+        parts.run(&stop, || LIMIT).await.unwrap();
         assert!(ended.load(Ordering::Relaxed));
     }
 
@@ -206,7 +261,10 @@ mod tests {
             pending().await
         });
         stop.cancel();
-        parts.run(&stop, Duration::from_millis(20)).await.unwrap();
+        parts
+            .run(&stop, || Duration::from_millis(20))
+            .await
+            .unwrap();
         // Aborted tasks are dropped by their threads.
         while !dropped.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;

@@ -1,37 +1,36 @@
 //! The running service: builds every part from the configuration, runs the parts and drains them.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+pub mod live;
+mod mailboxes;
+mod means;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use postroom_auth::{RefreshStep, Tokens};
 use postroom_core::{Clock, MailboxState, RawMessage};
-use postroom_mailbox::{InFlight, Source};
-use postroom_store::{Journal, OutboxKind, Store, StoreError};
-use rustls::ClientConfig;
+use postroom_mailbox::InFlight;
+use postroom_store::{Journal, StoreError};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::connections;
 use crate::parts::Parts;
-use crate::protocol_log::ProtocolLog;
 use crate::{expiry, store, tls};
-use postroom_config::{Config, MailboxConfig, Ready, Unavailable};
+use live::Live;
+use mailboxes::{Mailboxes, Starting};
+use means::{KeptTokens, Means};
+use postroom_config::{Config, Misconfigured, Unavailable};
 use postroom_line::bus::Publisher;
 use postroom_line::clock::Timekeeper;
-use postroom_line::deliver::{Deliveries, TargetId};
-use postroom_line::intake::Intake;
-use postroom_line::positions::JournalPositions;
+use postroom_line::deliver::Deliveries;
+use postroom_line::event_log::AFTER_CORRECTION;
 use postroom_line::retention::{self, Retention};
 use postroom_line::shadow::ShadowRunner;
 use postroom_line::slots::Slots;
-use postroom_line::target::GuardedTarget;
-use postroom_line::{BatchOutcome, Line, Mailbox, Shared, suspects};
-use postroom_rules::crash;
+use postroom_line::{BatchOutcome, Line, Shared, suspects};
 use postroom_rules::directory::Directories;
 use postroom_rules::publication::{PublishHook, ReloadWatch};
 use postroom_rules::rulebook::{self, LoadPool, RuleBook};
@@ -45,21 +44,20 @@ const ONCE_SHADOWS: Duration = Duration::from_secs(10);
 /// All parts, built but not running yet.
 pub struct Service {
     config: Arc<Config>,
-    store: Arc<dyn Store>,
+    means: Means,
     rules: Arc<RuleBook>,
     directories: Arc<Directories>,
-    line: Arc<Line>,
-    intakes: Vec<Intake>,
+    mailboxes: Mailboxes,
+    starting: Vec<Starting>,
     deliveries: Arc<Deliveries>,
     shadows: Arc<ShadowRunner>,
-    tokens: Ready<Arc<Tokens>>,
     /// Sinks and outgoings that receive no deliveries, as `sink NAME` and `outgoing NAME`.
     misconfigured: Vec<(String, Unavailable)>,
     /// The first load of the rules, while it is still running.
     loading: JoinSet<Result<(), StoreError>>,
     time: Arc<Timekeeper>,
-    clock: Clock,
     events: Publisher,
+    reload: Option<Signal>,
     stop: CancellationToken,
 }
 
@@ -74,6 +72,8 @@ pub struct Options {
     /// Whether an empty database may replace one that is gone.
     pub start_anew: bool,
     pub clock: Clock,
+    /// The signal that asks to read the configuration again. Its files are watched in any case.
+    pub reload: Option<Signal>,
 }
 
 impl Options {
@@ -84,6 +84,7 @@ impl Options {
             hook_instances: 0,
             start_anew,
             clock: Clock::system(),
+            reload: None,
         }
     }
 }
@@ -116,6 +117,7 @@ impl Service {
             hook_instances,
             start_anew,
             clock,
+            reload,
         } = options;
         let store = store::open(&config, start_anew, clock.clone()).await?;
         let listings = store.listings();
@@ -145,29 +147,9 @@ impl Service {
         let loading = load_rules(&rules, &stop).await?;
 
         let tls = tls::client_config(&config.extra_roots)?;
-        let tokens = connections::tokens_if_ready(&config, &tls)?;
-        let tokens =
-            tokens.map(|tokens| Arc::new(tokens.on_step(crash_at).with_clock(clock.clone())));
-        let mut misconfigured = Vec::new();
-        let targets = targets(&config, &clock, &tls, &tokens, &mut misconfigured)?;
-        for (part, why) in &misconfigured {
-            tracing::error!(
-                help = format!("{}; then restart postroom", why.help),
-                "{part} is misconfigured, its entries wait in the outbox: {why}"
-            );
-        }
-        report_misconfigured(&config, &*store).await?;
+        let tokens = KeptTokens::open(&config, &tls, &clock)?;
         let known_ms = retention::known_time(&*store).await;
         let time = Arc::new(Timekeeper::new(clock.clone(), known_ms));
-        let deliveries = Arc::new(Deliveries::new(
-            store.clone(),
-            targets,
-            &config.limits,
-            time.clone(),
-            events.clone(),
-            stop.clone(),
-        ));
-
         let line = Arc::new(Line::new(
             &config,
             store.clone(),
@@ -189,41 +171,42 @@ impl Service {
             slots,
             stop.clone(),
         ));
-        let in_flight = InFlight::new(config.limits.in_flight_bytes);
-        let intake = |mailbox: &MailboxConfig| {
-            let login = mailbox.source.login();
-            Intake::new(
-                line.clone(),
-                Arc::new(Mailbox::of(&config, mailbox)),
-                source(
-                    mailbox,
-                    &config.data_dir,
-                    store.clone(),
-                    &clock,
-                    &tokens,
-                    &tls,
-                ),
-                mailbox.every,
-                in_flight.clone(),
-                login.and_then(|login| recovered(login, &tokens)),
-            )
+        let means = Means {
+            data_dir: config.data_dir.clone(),
+            store: store.clone(),
+            line,
+            http: postroom_target::webhook::client((*tls).clone())?,
+            tls,
+            tokens,
+            in_flight: InFlight::new(config.limits.in_flight_bytes),
+            clock,
+            stop: stop.clone(),
         };
-        let intakes = config.mailboxes.iter().map(intake).collect();
+        let made = means.targets(&config, None)?;
+        report_unusable(&made.misconfigured);
+        report_misconfigured(&config, &[], &*store).await?;
+        let deliveries = Arc::new(Deliveries::new(
+            store,
+            made.targets,
+            time.clone(),
+            events.clone(),
+            stop.clone(),
+        ));
+        let (mailboxes, starting) = Mailboxes::of(&config, &means);
         Ok(Self {
             config,
-            store,
+            means,
             rules,
             directories,
-            line,
-            intakes,
+            mailboxes,
+            starting,
             deliveries,
             shadows,
-            tokens,
-            misconfigured,
+            misconfigured: made.misconfigured,
             loading,
             time,
-            clock,
             events,
+            reload,
             stop,
         })
     }
@@ -232,35 +215,32 @@ impl Service {
     /// after `limits.drain` is abandoned. A part that panics ends the service, so that its supervisor restarts it.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut parts = Parts::default();
-        let outgoing = self.config.outgoing.iter();
-        let signed_in = outgoing
-            .filter_map(|way| {
-                let news = recovered(way.target.login()?, &self.tokens)?;
-                Some((way.name.clone(), news))
-            })
-            .collect();
-        let (deliveries, filled) = (self.deliveries.clone(), self.line.outbox_filled());
-        parts.spawn("deliveries", deliveries.serve(filled, signed_in));
+        let (line, store) = (self.means.line.clone(), self.means.store.clone());
+        let filled = line.outbox_filled();
+        parts.spawn("deliveries", self.deliveries.clone().serve(filled));
         let deliveries = self.deliveries.clone();
         parts.describe("deliveries", move || {
             let names = deliveries.busy_targets().into_iter();
             names.map(|name| format!("deliveries {name}")).collect()
         });
-        if let Ok(tokens) = self.tokens.clone() {
+        if let Ok(tokens) = self.means.tokens.current() {
             let stop = self.stop.clone();
             parts.spawn("tokens", async move { tokens.keep(stop).await });
         }
+        let config = watch::Sender::new(self.config.clone());
+        let keep_raw = watch::Sender::new(self.config.keep_raw);
         let retention = Retention {
-            store: self.store.clone(),
+            store: store.clone(),
             time: self.time.clone(),
-            keep_raw: self.config.keep_raw,
-            outbox_filled: self.line.outbox_bell(),
+            keep_raw: keep_raw.subscribe(),
+            outbox_filled: line.outbox_bell(),
             stop: self.stop.clone(),
         };
         parts.spawn("retention", retention.serve());
+        let clock = self.means.clock.clone();
         parts.spawn(
             "expiry notices",
-            expiry::report(self.config.clone(), self.clock.clone(), self.stop.clone()),
+            expiry::report(config.subscribe(), clock, self.stop.clone()),
         );
         let mut loading = self.loading;
         parts.spawn("first load of rules", async move {
@@ -271,32 +251,50 @@ impl Service {
             }
         });
         // Nothing that might crash the process runs alongside a suspect.
-        if let Err(error) = suspects::decide(&mut self.intakes).await {
+        if let Err(error) =
+            suspects::decide(self.starting.iter_mut().map(|it| &mut it.intake)).await
+        {
             tracing::warn!(%error, "the mails that the last crashes may have come from are not decided alone yet");
         }
-        for intake in self.intakes {
-            let mailbox = intake.mailbox().clone();
-            let name = format!("mailbox {}", mailbox.name);
-            parts.spawn_in(mailbox.span(), name, intake.serve());
+        for mailbox in self.starting {
+            mailbox.start(&mut parts);
         }
+        let directories = self.directories.clone();
         parts.spawn(
             "rule watcher",
-            rule_watch::watch(self.rules.clone(), self.directories, self.stop.clone()),
+            rule_watch::watch(self.rules.clone(), directories, self.stop.clone()),
         );
         if let Some(events) = self.events.reader() {
-            parts.spawn("shadows", self.shadows.serve(events));
+            parts.spawn("shadows", self.shadows.clone().serve(events));
         }
-        let (rules, stop) = (self.rules, self.stop.clone());
+        let (rules, stop) = (self.rules.clone(), self.stop.clone());
         parts.spawn("compiler", async move {
             stop.cancelled().await;
             rules.stop_compiling();
         });
-        let ended = parts.run(&self.stop, self.config.limits.drain).await;
-        if let Ok(tokens) = &self.tokens {
+        let tokens = self.means.tokens.clone();
+        let drain = config.subscribe();
+        let live = Live {
+            config,
+            keep_raw,
+            means: self.means,
+            rules: self.rules,
+            directories: self.directories,
+            deliveries: self.deliveries,
+            shadows: self.shadows,
+            mailboxes: self.mailboxes,
+            events: self.events,
+            spawner: parts.spawner(),
+            reload: self.reload,
+        };
+        parts.spawn("configuration", live.serve());
+        let limit = || drain.borrow().limits.drain;
+        let ended = parts.run(&self.stop, limit).await;
+        if let Ok(tokens) = tokens.current() {
             tokens.finish().await;
         }
-        self.line.close().await;
-        self.store.close().await;
+        line.close().await;
+        store.close().await;
         Ok(ended?)
     }
 
@@ -312,13 +310,13 @@ impl Service {
 
     async fn drain(mut self, most_at_once: usize) -> anyhow::Result<Drained> {
         let mut drained = Drained {
-            decided: suspects::decide(&mut self.intakes).await?,
+            decided: suspects::decide(self.starting.iter_mut().map(|it| &mut it.intake)).await?,
             ..Drained::default()
         };
         let mut tasks = JoinSet::new();
-        let mut waiting = std::mem::take(&mut self.intakes).into_iter();
+        let mut waiting = std::mem::take(&mut self.starting).into_iter();
         loop {
-            for intake in waiting.by_ref().take(most_at_once - tasks.len()) {
+            for Starting { intake, .. } in waiting.by_ref().take(most_at_once - tasks.len()) {
                 let mailbox = intake.mailbox().clone();
                 let draining = intake.drain().instrument(mailbox.span());
                 tasks.spawn(async move { (mailbox.name.clone(), draining.await) });
@@ -338,7 +336,7 @@ impl Service {
             // Draining and delivering do not depend on shadows.
             tracing::warn!(%error, "shadows cannot be read; the next run continues them");
         }
-        let unacknowledged = self.store.unacknowledged().await?;
+        let unacknowledged = self.means.store.unacknowledged().await?;
         drained.misconfigured = self.misconfigured.clone();
         for it in &self.config.misconfigured {
             let part = it.mailbox.as_ref().map(|name| format!("mailbox {name}"));
@@ -372,12 +370,9 @@ impl Service {
                 bail!("the rules of {tenant} are not loaded: the log has the reason");
             }
         }
-        suspects::decide(&mut self.intakes).await?;
-        let intake = self
-            .intakes
-            .iter_mut()
-            .find(|i| i.mailbox().name == mailbox);
-        if let Some(intake) = intake {
+        suspects::decide(self.starting.iter_mut().map(|it| &mut it.intake)).await?;
+        let mut intakes = self.starting.iter_mut().map(|it| &mut it.intake);
+        if let Some(intake) = intakes.find(|it| it.mailbox().name == mailbox) {
             let span = intake.mailbox().span();
             intake.recover().instrument(span).await?;
         }
@@ -390,14 +385,15 @@ impl Service {
         mailbox: &str,
         mails: Vec<RawMessage>,
     ) -> Result<BatchOutcome, StoreError> {
-        let intake = self.intakes.iter().find(|i| i.mailbox().name == mailbox);
-        let Some(intake) = intake else {
+        let mut intakes = self.starting.iter().map(|it| &it.intake);
+        let Some(intake) = intakes.find(|it| it.mailbox().name == mailbox) else {
             return Ok(BatchOutcome::default());
         };
         let mailbox = intake.mailbox();
         let taken_in = async {
-            let pending = self.line.journal(mailbox, mails, None).await?;
-            self.line.process_batch(mailbox, pending).await
+            let line = &self.means.line;
+            let pending = line.journal(mailbox, mails, None).await?;
+            line.process_batch(mailbox, pending).await
         };
         taken_in.instrument(mailbox.span()).await
     }
@@ -405,12 +401,13 @@ impl Service {
     /// Attempts each due delivery once, closes the store, and returns how many stay pending.
     pub async fn deliver_once(self) -> anyhow::Result<u64> {
         self.deliveries.clone().try_once(ONCE_DELIVERY).await?;
-        if let Ok(tokens) = &self.tokens {
+        if let Ok(tokens) = self.means.tokens.current() {
             tokens.finish().await;
         }
-        let waiting = self.store.outbox_waiting().await?;
-        self.line.close().await;
-        self.store.close().await;
+        let store = &self.means.store;
+        let waiting = store.outbox_waiting().await?;
+        self.means.line.close().await;
+        store.close().await;
         Ok(waiting)
     }
 
@@ -419,9 +416,28 @@ impl Service {
     }
 }
 
-/// Logs and records the mailboxes that cannot run until their part of the configuration is corrected.
-async fn report_misconfigured(config: &Config, journal: &dyn Journal) -> Result<(), StoreError> {
-    for it in &config.misconfigured {
+/// Logs the sinks and outgoings that cannot be used until their part of the configuration is corrected.
+fn report_unusable(misconfigured: &[(String, Unavailable)]) {
+    for (part, why) in misconfigured {
+        tracing::error!(
+            help = format!("{}; {AFTER_CORRECTION}", why.help),
+            "{part} is misconfigured, its entries wait in the outbox: {why}"
+        );
+    }
+}
+
+/// Logs and records the mailboxes that cannot run until their part of the configuration is corrected, except those that could not run
+/// before for the same reason.
+async fn report_misconfigured(
+    config: &Config,
+    before: &[Misconfigured],
+    journal: &dyn Journal,
+) -> Result<(), StoreError> {
+    for it in config
+        .misconfigured
+        .iter()
+        .filter(|it| !before.contains(it))
+    {
         for problem in &it.problems {
             let (at, help, why) = (problem.place(), &problem.cure, Unavailable::from(problem));
             match &it.mailbox {
@@ -469,81 +485,6 @@ async fn load_rules(
 /// Returns the result of the first load of the rules.
 fn first_load(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
     ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}
-
-/// Returns every target that is usable as configured.
-fn targets(
-    config: &Config,
-    clock: &Clock,
-    tls: &Arc<ClientConfig>,
-    tokens: &Ready<Arc<Tokens>>,
-    misconfigured: &mut Vec<(String, Unavailable)>,
-) -> anyhow::Result<BTreeMap<TargetId, GuardedTarget>> {
-    let http = postroom_target::webhook::client((**tls).clone())?;
-    let mut targets = BTreeMap::new();
-    for sink in &config.sinks {
-        match connections::sink(sink, &http, tls, clock)? {
-            Ok(target) => {
-                let id = (OutboxKind::Sink, sink.name.clone());
-                targets.insert(id, GuardedTarget::new(target));
-            }
-            Err(why) => misconfigured.push((format!("sink {}", sink.name), why)),
-        }
-    }
-    for way in &config.outgoing {
-        match connections::outgoing(way, tokens, tls)? {
-            Ok(target) => {
-                let id = (OutboxKind::Mail, way.name.clone());
-                targets.insert(id, GuardedTarget::new(target));
-            }
-            Err(why) => misconfigured.push((format!("outgoing {}", way.name), why)),
-        }
-    }
-    Ok(targets)
-}
-
-/// Builds a mailbox's source, which may ask the journal for known positions.
-fn source(
-    mailbox: &postroom_config::MailboxConfig,
-    data_dir: &Path,
-    journal: Arc<dyn Journal>,
-    clock: &Clock,
-    tokens: &Ready<Arc<Tokens>>,
-    tls: &Arc<ClientConfig>,
-) -> Ready<Box<dyn Source>> {
-    let mut source = connections::source(mailbox, tokens, tls)?;
-    let known = JournalPositions::new(journal, &mailbox.name);
-    source.set_known(Arc::new(known));
-    source.set_clock(clock.clone());
-    if let Some(bytes_max) = mailbox.protocol_log_bytes {
-        let log = ProtocolLog::new(data_dir, &mailbox.name, bytes_max, clock.clone());
-        source.set_trace(log.trace());
-    }
-    Ok(source)
-}
-
-/// Returns a receiver that changes when the login's account works again after a failure.
-fn recovered(
-    login: &postroom_config::MailLogin,
-    tokens: &Ready<Arc<Tokens>>,
-) -> Option<watch::Receiver<u64>> {
-    match &login.credential {
-        postroom_config::Credential::Account { account, .. } => {
-            Some(tokens.as_ref().ok()?.recovered(account))
-        }
-        postroom_config::Credential::Password(_) | postroom_config::Credential::Unavailable(_) => {
-            None
-        }
-    }
-}
-
-/// Triggers the crash point of a token refresh step.
-fn crash_at(step: RefreshStep) {
-    crash::point(match step {
-        RefreshStep::Begun => crash::Point::BeforeTokenRequest,
-        RefreshStep::Received => crash::Point::BeforeTokenStored,
-        RefreshStep::Stored => crash::Point::AfterTokenStored,
-    });
 }
 
 #[cfg(test)]

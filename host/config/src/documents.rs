@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +18,11 @@ pub const WHOLE: &str = "the configuration";
 
 /// The texts of a configuration's files, by path as a user would write it. They hold no secret: a secret in clear is a problem.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Documents(BTreeMap<PathBuf, Arc<str>>);
+pub struct Documents {
+    texts: BTreeMap<PathBuf, Arc<str>>,
+    /// The folders in which further files may be included.
+    folders: BTreeSet<PathBuf>,
+}
 
 /// Where the texts of a configuration come from.
 pub enum Texts<'d> {
@@ -43,21 +47,35 @@ pub struct Parsed<'r> {
 
 impl Documents {
     pub fn get(&self, file: &Path) -> Option<&str> {
-        self.0.get(file).map(|text| &**text)
+        self.texts.get(file).map(|text| &**text)
     }
 
     pub fn insert(&mut self, file: PathBuf, text: &str) {
-        self.0.insert(file, Arc::from(text));
+        self.texts.insert(file, Arc::from(text));
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Path, &str)> {
-        self.0.iter().map(|(file, text)| (file.as_path(), &**text))
+        let texts = self.texts.iter();
+        texts.map(|(file, text)| (file.as_path(), &**text))
+    }
+
+    /// Returns the folders in which a save may change the configuration.
+    pub fn folders(&self) -> BTreeSet<PathBuf> {
+        let files = self.texts.keys().map(|file| folder(file).to_owned());
+        files.chain(self.folders.iter().cloned()).collect()
     }
 }
 
 impl Texts<'_> {
     pub fn files() -> Self {
         Self::Files(RefCell::default())
+    }
+
+    /// Notes that files may be included from a folder.
+    pub fn note_folder(&self, folder: &Path) {
+        if let Self::Files(read) = self {
+            read.borrow_mut().folders.insert(folder.to_owned());
+        }
     }
 
     /// Returns the text of the configuration's main file.

@@ -66,6 +66,7 @@ pub fn read(root: &Section, main_file: &Path, texts: &Texts) -> Vec<Included> {
 fn matches(item: &Item, texts: &Texts) -> Option<Vec<PathBuf>> {
     let text = item.text()?;
     let dir = item.reader.dir;
+    texts.note_folder(&dir.join(fixed_folder(text)));
     let pattern = Path::new(&Pattern::escape(&dir.to_string_lossy())).join(text);
     let options = MatchOptions {
         require_literal_separator: true,
@@ -115,6 +116,13 @@ fn matches(item: &Item, texts: &Texts) -> Option<Vec<PathBuf>> {
         }
     }
     Some(files)
+}
+
+/// Returns the deepest folder of a pattern that has no wildcard.
+fn fixed_folder(pattern: &str) -> &Path {
+    let fixed = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
+    let end = pattern[..fixed].rfind('/').unwrap_or(0);
+    Path::new(&pattern[..end])
 }
 
 /// Returns the path as a user would write it.

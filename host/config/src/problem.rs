@@ -91,7 +91,8 @@ impl Problem {
         }
     }
 
-    fn title(&self) -> String {
+    /// Returns the key and what is wrong with it.
+    pub fn title(&self) -> String {
         match self.key.as_str() {
             "" => self.message.clone(),
             key => format!("{key}: {}", self.message),

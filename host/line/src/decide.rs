@@ -250,7 +250,8 @@ fn lock<T>(todo: &Mutex<Todo<T>>) -> MutexGuard<'_, Todo<T>> {
 }
 
 fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
-    let limits = &line.limits;
+    let settings = line.settings();
+    let limits = &settings.limits;
     let content = if mail.attempts >= limits.attempts {
         // If a mail also ended the process while its headers were read, it is not examined again.
         let headers = (mail.attempts == limits.attempts).then(|| headers(line, mailbox, &mail));
@@ -284,7 +285,7 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
         )
     } else {
         match catch_unwind(AssertUnwindSafe(|| {
-            parse(&mail.bytes, &line.parse_limits, &mailbox.trusted)
+            parse(&mail.bytes, &settings.parse_limits, &mailbox.trusted)
         })) {
             Ok(message) => match message.over_limit {
                 None => Content::Message(Arc::new(message)),
@@ -316,7 +317,8 @@ fn headers(line: &Line, mailbox: &Mailbox, mail: &PendingMail) -> Option<Arc<Mes
         .position(|pair| pair == b"\n\n")
         .or_else(|| beginning.windows(4).position(|four| four == b"\r\n\r\n"));
     let section = mail.bytes.slice(..end.unwrap_or(beginning.len()));
-    let parsed = AssertUnwindSafe(|| parse(&section, &line.parse_limits, &mailbox.trusted));
+    let settings = line.settings();
+    let parsed = AssertUnwindSafe(|| parse(&section, &settings.parse_limits, &mailbox.trusted));
     catch_unwind(parsed).ok().map(Arc::new)
 }
 
@@ -379,9 +381,10 @@ fn walk_chain(
         thread,
         mail.received_ms,
     );
+    let settings = line.settings();
     let place = Place {
         chain,
-        own_addresses: &line.own_addresses,
+        own_addresses: &settings.own_addresses,
         has_outgoing: mailbox.outlets.outgoing.is_some(),
         capabilities: &FromStore {
             facts: &line.facts,

@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use postroom_core::backoff::Backoff;
@@ -45,21 +46,31 @@ const FEWEST_TRIES: u32 = 12;
 /// The longest that `run --once` lets deliveries run, so that a run started by a timer ends.
 const ONCE_LONGEST: Duration = Duration::from_secs(15 * 60);
 
+/// How long a changed configuration waits for the connections of targets that are gone: a delivery may be using them.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 /// Identifies a target. A sink and an outgoing with the same name are two targets.
 pub type TargetId = (OutboxKind, String);
 
 /// Delivers outbox entries to their targets.
 pub struct Deliveries {
     outbox: Arc<dyn Outbox>,
-    targets: BTreeMap<TargetId, GuardedTarget>,
-    /// An entry that has been refused for longer becomes a dead letter: it stays in the outbox for a person.
-    age: Duration,
+    targets: watch::Sender<Arc<Targets>>,
     time: Arc<Timekeeper>,
-    /// How long a stopped run waits for deliveries in progress.
-    drain: Duration,
     events: Publisher,
     stop: CancellationToken,
     under_way: UnderWay,
+}
+
+/// The targets of one configuration, and what deliveries take from its limits.
+pub struct Targets {
+    by_id: BTreeMap<TargetId, Arc<GuardedTarget>>,
+    /// For each outgoing with an account, a receiver that changes when the account works again after a failure.
+    signed_in: Vec<(String, watch::Receiver<u64>)>,
+    /// An entry that has been refused for longer becomes a dead letter: it stays in the outbox for a person.
+    age: Duration,
+    /// How long a stopped run waits for deliveries in progress.
+    drain: Duration,
 }
 
 /// Deliveries in progress.
@@ -82,29 +93,62 @@ enum Ended {
     Waits,
 }
 
+impl Targets {
+    /// Each of `signed_in` changes when the account of the outgoing with that name works again after a failure.
+    pub fn new(
+        by_id: BTreeMap<TargetId, Arc<GuardedTarget>>,
+        signed_in: Vec<(String, watch::Receiver<u64>)>,
+        limits: &LineLimits,
+    ) -> Self {
+        Self {
+            by_id,
+            signed_in,
+            age: limits.outbox_age,
+            drain: limits.drain,
+        }
+    }
+}
+
 impl Deliveries {
     pub fn new(
         outbox: Arc<dyn Outbox>,
-        targets: BTreeMap<TargetId, GuardedTarget>,
-        limits: &LineLimits,
+        targets: Targets,
         time: Arc<Timekeeper>,
         events: Publisher,
         stop: CancellationToken,
     ) -> Self {
         Self {
             outbox,
-            targets,
-            age: limits.outbox_age,
+            targets: watch::Sender::new(Arc::new(targets)),
             time,
-            drain: limits.drain,
             events,
             stop,
             under_way: UnderWay::default(),
         }
     }
 
-    pub fn target(&self, id: &TargetId) -> Option<&GuardedTarget> {
-        self.targets.get(id)
+    pub fn target(&self, id: &TargetId) -> Option<Arc<GuardedTarget>> {
+        self.targets().by_id.get(id).cloned()
+    }
+
+    /// Takes over the targets of a changed configuration. Deliveries in progress finish at the target at which they began; a target
+    /// that is gone is then closed.
+    pub async fn configure(&self, targets: Targets) {
+        let after = Arc::new(targets);
+        let before = self.targets.send_replace(after.clone());
+        let is_kept = |id, target| {
+            after
+                .by_id
+                .get(id)
+                .is_some_and(|it| Arc::ptr_eq(it, target))
+        };
+        let gone = before.by_id.iter().filter(|(id, it)| !is_kept(id, it));
+        let closing = gone.map(|(_, target)| tokio::time::timeout(CLOSE_WITHIN, target.close()));
+        join_all(closing).await;
+    }
+
+    fn targets(&self) -> Arc<Targets> {
+        self.targets.borrow().clone()
     }
 
     /// Returns the names of the targets with deliveries in progress.
@@ -112,13 +156,10 @@ impl Deliveries {
         self.under_way.targets()
     }
 
-    /// Delivers until stopped, then lets deliveries in progress finish. Each of `signed_in` changes when the account of the
-    /// outgoing with that name works again after a failure.
-    pub async fn serve(
-        self: Arc<Self>,
-        mut filled: watch::Receiver<()>,
-        mut signed_in: Vec<(String, watch::Receiver<u64>)>,
-    ) {
+    /// Delivers until stopped, then lets deliveries in progress finish.
+    pub async fn serve(self: Arc<Self>, mut filled: watch::Receiver<()>) {
+        let mut configured = self.targets.subscribe();
+        let mut signed_in = self.targets().signed_in.clone();
         self.report_orphans().await;
         let mut rounds = Rounds::default();
         let mut changes_seen = None;
@@ -145,6 +186,12 @@ impl Deliveries {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep_until((looked + wait).into()) => {}
                 _ = filled.changed() => {}
+                _ = configured.changed() => {
+                    signed_in = self.targets().signed_in.clone();
+                    // A target with the same name is another one now.
+                    rounds.looked_ms.clear();
+                    self.report_orphans().await;
+                }
                 name = any_news(&mut signed_in) => self.probe_now(&(OutboxKind::Mail, name)),
                 _ = ticks.tick() => look = self.follow_changes(&mut changes_seen).await,
                 Some(ended) = rounds.tasks.join_next() => match rounds.ended(ended) {
@@ -179,7 +226,7 @@ impl Deliveries {
                 ended = tokio::time::timeout_at(end.into(), next) => ended,
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    end = end.min(Instant::now() + self.drain);
+                    end = end.min(Instant::now() + self.targets().drain);
                     continue;
                 }
             };
@@ -213,7 +260,7 @@ impl Deliveries {
     }
 
     async fn close(&self) {
-        for target in self.targets.values() {
+        for target in self.targets().by_id.values() {
             target.close().await;
         }
     }
@@ -225,7 +272,7 @@ impl Deliveries {
         only: Option<&TargetId>,
     ) -> Result<(), StoreError> {
         let now = self.time.now_ms();
-        for (id, target) in &self.targets {
+        for (id, target) in &self.targets().by_id {
             if only.is_some_and(|only| only != id) {
                 continue;
             }
@@ -256,7 +303,7 @@ impl Deliveries {
     /// Returns how long nothing will need to be started, unless a bell rings or a delivery ends.
     async fn until_next(&self, rounds: &Rounds) -> Result<Duration, StoreError> {
         let mut wait = IDLE_LOOK;
-        for (id, target) in &self.targets {
+        for (id, target) in &self.targets().by_id {
             if let Some(left) = target.held_for() {
                 wait = wait.min(left);
                 continue;
@@ -281,7 +328,7 @@ impl Deliveries {
         };
         let is_news = seen.replace(now).is_some_and(|before| before != now);
         if is_news {
-            for target in self.targets.values() {
+            for target in self.targets().by_id.values() {
                 target.probe_now();
             }
         }
@@ -289,7 +336,7 @@ impl Deliveries {
     }
 
     fn probe_now(&self, id: &TargetId) {
-        if let Some(target) = self.targets.get(id) {
+        if let Some(target) = self.target(id) {
             target.probe_now();
         }
     }
@@ -300,7 +347,7 @@ impl Deliveries {
         let waiting = waiting.unwrap_or_default();
         for (kind, name, waiting) in waiting {
             let id = (kind, name);
-            if !self.targets.contains_key(&id) {
+            if self.target(&id).is_none() {
                 tracing::warn!(target = %id.1, waiting, "entries wait for a target that is not in use; `postroom outbox drop` ends them");
             }
         }
@@ -309,7 +356,7 @@ impl Deliveries {
     async fn deliver(&self, entry: &OutboxEntry) -> Result<Ended, StoreError> {
         let id = (entry.kind, entry.target.clone());
         let _under_way = self.under_way.begin(&id);
-        let Some(target) = self.targets.get(&id) else {
+        let Some(target) = self.target(&id) else {
             return Ok(Ended::Waits);
         };
         let turn = target.turn().await;
@@ -397,7 +444,7 @@ impl Deliveries {
             .await?;
         let consequence = FailureConsequence::Retry {
             pause,
-            give_up_after: self.age,
+            give_up_after: self.targets().age,
             again: entry.refused,
         };
         self.failed(entry, &fault.problem, consequence);
@@ -431,7 +478,7 @@ impl Deliveries {
         let now = self.time.now_ms();
         let waited = Duration::from_millis(u64::try_from(now - entry.since_ms).unwrap_or(0));
         // While the clock is in doubt, no entry has an age.
-        is_over(entry.attempts + 1, waited, self.age) && self.time.is_confirmed()
+        is_over(entry.attempts + 1, waited, self.targets().age) && self.time.is_confirmed()
     }
 
     /// Logs what a circuit breaker reports, with the number of waiting entries.

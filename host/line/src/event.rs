@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use postroom_config::{Changes, Config, Problem};
 use postroom_core::{MailboxState, Receipt};
 use postroom_mailbox::Renumbering;
 use postroom_rules::directory::DirectoryReloaded;
@@ -26,6 +27,25 @@ pub enum LineEvent {
     /// A directory reload: contacts and assets that went live or were refused.
     DirectoryReloaded(Arc<DirectoryReloaded>),
     MailboxChanged(Arc<MailboxChanged>),
+    ConfigurationChanged(Arc<ConfigurationChanged>),
+}
+
+/// The result of a look at the configuration's files that found something new.
+pub struct ConfigurationChanged {
+    /// What was applied, unless nothing was.
+    pub applied: Option<AppliedChanges>,
+    /// Why files, or all of them, are used as they were before.
+    pub refused: Vec<Problem>,
+}
+
+/// An applied configuration.
+pub struct AppliedChanges {
+    /// Its number.
+    pub number: u64,
+    pub config: Arc<Config>,
+    pub changes: Changes,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// A mail whose decision has been committed.

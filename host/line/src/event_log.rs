@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
+use postroom_config::PartName;
 use postroom_core::MailboxState;
 use postroom_rules::directory::DirectoryReloaded;
 use postroom_rules::rulebook::{LoadRefusal, Reloaded};
 
 use crate::bus::Heard;
 use crate::event::{
-    Delivered, DeliveryFailed, FailureConsequence, LineEvent, MailDecided, MailboxChanged,
-    StateChange,
+    AppliedChanges, ConfigurationChanged, Delivered, DeliveryFailed, FailureConsequence, LineEvent,
+    MailDecided, MailboxChanged, StateChange,
 };
 use crate::intake::IntakeError;
 
-/// The number of rules named in one log line; the rest are counted.
+/// The number of rules, or of parts of the configuration, named in one log line; the rest are counted.
 const NAMED: usize = 10;
+
+/// What follows the help for a part that is unusable until a secret is there.
+pub const AFTER_CORRECTION: &str =
+    "a file is noticed within 30 s, a variable of the environment needs a restart of postroom";
 
 /// Logs an event, or the number of events missed.
 pub fn log(heard: &Heard) {
@@ -25,6 +30,7 @@ pub fn log(heard: &Heard) {
         Heard::Event(LineEvent::RulesReloaded(reloaded)) => log_rules(reloaded),
         Heard::Event(LineEvent::DirectoryReloaded(reloaded)) => log_directory(reloaded),
         Heard::Event(LineEvent::MailboxChanged(changed)) => log_mailbox(changed),
+        Heard::Event(LineEvent::ConfigurationChanged(changed)) => log_configuration(changed),
         Heard::Lagged(events) => {
             tracing::warn!(
                 events,
@@ -83,15 +89,9 @@ fn log_rules(reloaded: &Reloaded) {
         }
     }
     if let Some(generation) = reloaded.generation.filter(|_| !reloaded.live.is_empty()) {
-        let first = reloaded.live.iter().take(NAMED);
-        let mut names: Vec<String> = first
-            .map(|rule| format!("{}/{}", rule.tenant, rule.name))
-            .collect();
-        let more = reloaded.live.len().saturating_sub(NAMED);
-        if more > 0 {
-            names.push(format!("and {more} more"));
-        }
-        tracing::info!(generation, rules = %names.join(", "), "rules are live");
+        let rules = reloaded.live.iter();
+        let names = named(rules.map(|rule| format!("{}/{}", rule.tenant, rule.name)));
+        tracing::info!(generation, rules = %names, "rules are live");
     }
     for rule in &reloaded.returned {
         let generation = reloaded.generation.unwrap_or_default();
@@ -125,7 +125,7 @@ fn log_mailbox(changed: &MailboxChanged) {
         }
         StateChange::Paused { error, pause, .. } => match &**error {
             IntakeError::Misconfigured(why) => {
-                let help = format!("{}; then restart postroom", why.help);
+                let help = format!("{}; {AFTER_CORRECTION}", why.help);
                 tracing::error!(%mailbox, %state, help, "the mailbox is misconfigured, its mail stays on the server: {why}");
             }
             // Hundreds of mailboxes may share the account, whose failure was already logged once, with help.
@@ -137,6 +137,49 @@ fn log_mailbox(changed: &MailboxChanged) {
             }
         },
     }
+}
+
+fn log_configuration(changed: &ConfigurationChanged) {
+    for problem in changed.refused.iter().take(NAMED) {
+        tracing::error!(at = problem.place(), help = %problem.cure, "not applied, the configuration stays as it was here: {}", problem.title());
+    }
+    let more = changed.refused.len().saturating_sub(NAMED);
+    if more > 0 {
+        tracing::error!("and {more} more problems: `postroom check` lists them");
+    }
+    let Some(applied) = &changed.applied else {
+        return;
+    };
+    let AppliedChanges {
+        number, changes, ..
+    } = applied;
+    let list = |parts: &[PartName]| {
+        let names = named(parts.iter().map(ToString::to_string));
+        (!parts.is_empty()).then_some(names)
+    };
+    let ms = applied.took.as_millis();
+    tracing::info!(
+        configuration = number,
+        added = list(&changes.added),
+        removed = list(&changes.removed),
+        changed = list(&changes.changed),
+        ms,
+        "configuration applied"
+    );
+    if !changes.at_restart.is_empty() {
+        let settings = changes.at_restart.join(", ");
+        tracing::warn!(%settings, "these settings take effect when postroom starts again");
+    }
+}
+
+/// Joins the first names, and counts the others.
+fn named(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let mut shown: Vec<String> = names.take(NAMED).collect();
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
 }
 
 fn days(age: Duration) -> String {

@@ -35,6 +35,8 @@ const HELD_PAUSE: Duration = Duration::from_secs(1);
 pub struct Intake {
     line: Arc<Line>,
     mailbox: Arc<Mailbox>,
+    /// The mailbox of the configuration in use, which may change while a session is open.
+    configured: watch::Receiver<Arc<Mailbox>>,
     /// The mail source, or why nothing can be fetched until a restart.
     source: Ready<Box<dyn Source>>,
     /// The interval of the reconciling poll: the longest time between two checks of the server.
@@ -55,17 +57,20 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Creates the intake. `signed_in` changes when the mailbox's account works again after it could not sign in; `None` if it
-    /// has no account.
+    /// Creates the intake, which serves until `stop`. `signed_in` changes when the mailbox's account works again after it could not
+    /// sign in; `None` if it has no account.
     pub fn new(
         line: Arc<Line>,
-        mailbox: Arc<Mailbox>,
+        configured: watch::Receiver<Arc<Mailbox>>,
         source: Ready<Box<dyn Source>>,
         every: Duration,
         in_flight: InFlight,
         signed_in: Option<watch::Receiver<u64>>,
+        stop: CancellationToken,
     ) -> Self {
-        let limits = &line.limits;
+        let settings = line.settings();
+        let limits = &settings.limits;
+        let mailbox = configured.borrow().clone();
         Self {
             fetch: FetchLimits {
                 batch_mails: limits.batch_mails,
@@ -74,9 +79,10 @@ impl Intake {
                 in_flight,
                 wait_for_room: true,
             },
-            stop: line.stop.clone(),
+            stop,
             line,
             mailbox,
+            configured,
             source,
             every,
             signed_in,
@@ -106,7 +112,7 @@ impl Intake {
                 Ok(_) => break,
                 Err(IntakeError::Store(StoreError::Closed)) => {
                     tracing::error!("the store is gone; the service ends");
-                    self.stop.cancel();
+                    self.line.stop.cancel();
                 }
                 Err(error) => self.pause(error).await,
             }
@@ -171,6 +177,7 @@ impl Intake {
 
     async fn session(&mut self, until: Until) -> Result<usize, IntakeError> {
         self.streak.begin();
+        self.follow_configuration();
         if self.said == Some(MailboxState::DiskFull) {
             // Nothing is fetched that could not be stored.
             self.line
@@ -187,8 +194,8 @@ impl Intake {
             connected = connect(&mut self.source) => connected?,
             () = self.stop.cancelled() => return Ok(decided),
         }
-        let (line, mailbox) = (self.line.clone(), self.mailbox.clone());
-        let mut cursor = line.journal.cursor(&mailbox.name).await?;
+        let line = self.line.clone();
+        let mut cursor = line.journal.cursor(&self.mailbox.name).await?;
         let mut more = true;
         // Whether the last fetch reported more mail.
         let mut told_more = false;
@@ -196,6 +203,8 @@ impl Intake {
         let mut journalled: Vec<PendingMail> = Vec::new();
         let mut journalled_room = InFlightPermit::default();
         loop {
+            self.follow_configuration();
+            let mailbox = self.mailbox.clone();
             if self.held {
                 // Mail that was already journalled follows those.
                 journalled.clear();
@@ -241,8 +250,13 @@ impl Intake {
             more = told.more && !stopping;
             told_more = more;
             if settled.left > 0 {
-                self.sync_with_server(&mut cursor, false, false).await?;
-                return Ok(decided);
+                if self.stop.is_cancelled() {
+                    self.sync_with_server(&mut cursor, false, false).await?;
+                    return Ok(decided);
+                }
+                // The rules are loaded anew for a changed configuration.
+                self.held = true;
+                journalled.clear();
             }
             if settled.failed > 0 {
                 // This also processes what was just journalled.
@@ -313,7 +327,7 @@ impl Intake {
         if !self.has_room().await? {
             return Ok(Round::Held);
         }
-        let room = self.budget().map_or(RECOVER_BATCH, RateLimiter::left);
+        let room = self.budget().map_or(RECOVER_BATCH, |it| it.left());
         let mut mails = line
             .journal
             .pending(&self.mailbox.name, room.clamp(1, RECOVER_BATCH))
@@ -349,7 +363,7 @@ impl Intake {
         if wanted > 0 && !self.has_room().await? {
             return Ok(0);
         }
-        let Some(budget) = self.line.budgets.get(&self.mailbox.tenant) else {
+        let Some(budget) = self.budget() else {
             return Ok(wanted);
         };
         let admitted = budget.admit(&self.mailbox.name, wanted);
@@ -360,8 +374,8 @@ impl Intake {
     /// Returns whether the tenant's share of the outbox has room. Without room, all mail is held.
     async fn has_room(&mut self) -> Result<bool, StoreError> {
         let line = &self.line;
-        let has_room = line.room.has_room(&*line.commits, &self.mailbox.tenant);
-        let has_room = has_room.await?;
+        let (tenant, limit) = (&self.mailbox.tenant, line.settings().limits.outbox_entries);
+        let has_room = line.room.has_room(&*line.commits, tenant, limit).await?;
         self.crowded = !has_room;
         self.held |= self.crowded;
         Ok(has_room)
@@ -372,8 +386,18 @@ impl Intake {
         self.line.rules.is_loaded(&self.mailbox.tenant)
     }
 
-    fn budget(&self) -> Option<&RateLimiter> {
-        self.line.budgets.get(&self.mailbox.tenant)
+    fn budget(&self) -> Option<Arc<RateLimiter>> {
+        self.line.settings().budget(&self.mailbox.tenant)
+    }
+
+    /// Takes over a changed configuration as far as it needs no new session.
+    fn follow_configuration(&mut self) {
+        let settings = self.line.settings();
+        let limits = &settings.limits;
+        self.fetch.batch_mails = limits.batch_mails;
+        self.fetch.batch_bytes = limits.batch_bytes;
+        self.fetch.raw_bytes = limits.raw_bytes;
+        self.mailbox = self.configured.borrow_and_update().clone();
     }
 
     /// Returns how long held mail waits: zero if some of it may be decided now.
@@ -381,9 +405,7 @@ impl Intake {
         if self.crowded || !self.is_loaded() {
             return HELD_PAUSE;
         }
-        let until = self
-            .budget()
-            .map_or(Duration::ZERO, RateLimiter::until_next);
+        let until = self.budget().map_or(Duration::ZERO, |it| it.until_next());
         match until.is_zero() {
             true => until,
             false => until.max(HELD_PAUSE),

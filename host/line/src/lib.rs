@@ -22,6 +22,7 @@ pub mod replay;
 pub mod retention;
 pub mod room;
 pub mod session_health;
+pub mod settings;
 pub mod shadow;
 pub mod slots;
 mod speculation;
@@ -29,31 +30,29 @@ pub mod suspects;
 mod sync;
 pub mod target;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
-use postroom_core::effects::is_own_address;
-use postroom_core::parse::ParseLimits;
 use postroom_core::{Clock, Cursor, MailFacts, RawMessage, TroubleKind, counted};
-use postroom_sandbox::Grants;
 use postroom_store::{
     Commits, DecisionId, Facts, Journal, JournalBatch, JournalId, Journalled, PendingMail, Store,
     StoreError, Verdict,
 };
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use arc_swap::ArcSwap;
 use bus::Publisher;
 use decide::{Decided, LineFailure, Parsed};
 use event::{LineEvent, MailDecided};
-use postroom_config::{Config, LineLimits};
+use postroom_config::Config;
 use postroom_rules::crash;
 use postroom_rules::directory::Directories;
 use postroom_rules::rulebook::{Chain, LiveRule, RuleBook};
-use rate_limiter::RateLimiter;
 use room::OutboxRoom;
+use settings::Settings;
 use slots::Slots;
 use speculation::SpeculativeBatch;
 
@@ -79,19 +78,11 @@ pub struct Line {
     facts: Arc<dyn Facts>,
     rules: Arc<RuleBook>,
     directories: Arc<Directories>,
-    limits: LineLimits,
-    parse_limits: ParseLimits,
-    /// Every address that mail leaves from or arrives at: none of them is ever replied to.
-    own_addresses: Vec<String>,
+    settings: ArcSwap<Settings>,
     /// The slots for parsing and running rules, which is all the computing there is.
     slots: Arc<Slots>,
     /// The bell that is rung after a commit that may have filled the outbox.
     outbox_filled: watch::Sender<()>,
-    /// One lock for each tenant whose rules see the effects of earlier decisions, through a memory or through ticket and alert
-    /// lookups.
-    tenant_locks: HashMap<String, Mutex<()>>,
-    /// The budgets of tenants with `mails_per_minute`.
-    budgets: HashMap<String, RateLimiter>,
     /// How much of the outbox each tenant may fill.
     room: OutboxRoom,
     events: Publisher,
@@ -128,18 +119,26 @@ impl Line {
             commits: store,
             rules,
             directories,
-            limits: config.limits.clone(),
-            parse_limits: config.limits.parsing(),
-            own_addresses: config.own_addresses().into_iter().collect(),
+            settings: ArcSwap::from_pointee(Settings::of(config, None)),
             slots,
             outbox_filled: watch::Sender::new(()),
-            tenant_locks: tenant_locks(config),
-            budgets: budgets(config),
-            room: OutboxRoom::new(config.limits.outbox_entries),
+            room: OutboxRoom::default(),
             clock,
             events,
             stop,
         }
+    }
+
+    /// Takes over the settings of a changed configuration. The next batch uses them.
+    pub fn configure(&self, config: &Config) {
+        let before = self.settings.load();
+        let after = Settings::of(config, Some(&before));
+        self.settings.store(Arc::new(after));
+    }
+
+    /// Returns the current settings. The returned ones stay the same, whatever is applied meanwhile.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
     }
 
     /// Returns the bell to ring when outbox entries may have become due.
@@ -205,14 +204,15 @@ impl Line {
         crash::point(crash::Point::BeforeDecision);
         let parsed = decide::parse_all(self, mailbox, mails).await;
         // A reload in the meantime applies to the next batch.
-        let Some(chain) = self.rules.chain(&mailbox.name) else {
+        let Some(chain) = self.rules.chain(&mailbox.name, &mailbox.tenant) else {
             settled.left = parsed.len();
             return Ok(settled);
         };
         let mut chain = Arc::new(chain);
         let directory = self.directories.of(&mailbox.tenant);
         // Rules with a memory or lookups must see what was written for the previous mail, across the whole tenant.
-        let mut batch = match self.tenant_locks.get(&mailbox.tenant) {
+        let settings = self.settings();
+        let mut batch = match settings.tenant_lock(&mailbox.tenant) {
             Some(memory) => Some((memory.lock().await, SpeculativeBatch::default())),
             None => None,
         };
@@ -256,7 +256,7 @@ impl Line {
             crash::point(crash::Point::AfterCommit);
             self.outbox_filled.send_replace(());
             if self.send_back(mailbox, &chain, &answered).await?
-                && let Some(fresh) = self.rules.chain(&mailbox.name)
+                && let Some(fresh) = self.rules.chain(&mailbox.name, &mailbox.tenant)
             {
                 // The rest of the batch already uses the new chain.
                 chain = Arc::new(fresh);
@@ -361,13 +361,9 @@ impl Line {
         }
     }
 
-    fn is_own(&self, email: &str) -> bool {
-        is_own_address(&self.own_addresses, email)
-    }
-
     async fn failed(&self, journal: JournalId, reason: &str) -> Result<(), StoreError> {
         let attempts = self.commits.failed_attempt(journal, reason).await?;
-        tracing::error!(mail = journal.0, attempts, %reason, "the line failed on a mail; it is tried again, and set aside after {}", counted(self.limits.attempts, "attempt"));
+        tracing::error!(mail = journal.0, attempts, %reason, "the line failed on a mail; it is tried again, and set aside after {}", counted(self.settings().limits.attempts, "attempt"));
         Ok(())
     }
 }
@@ -378,8 +374,8 @@ pub struct BatchOutcome {
     pub decided: usize,
     /// Mails on which the line itself failed; they stay in the journal.
     pub failed: usize,
-    /// Mails that were not examined, because the service is stopping or their rules are not loaded; they also stay in the
-    /// journal.
+    /// Mails that were not examined, because the service is stopping or their rules are not loaded, as after a change of the
+    /// configuration; they also stay in the journal.
     pub left: usize,
 }
 
@@ -435,23 +431,6 @@ fn waves(mails: Vec<Parsed>) -> VecDeque<Vec<Parsed>> {
     waves
 }
 
-/// Returns a lock for each tenant whose rules may see what the previous mail changed.
-fn tenant_locks(config: &Config) -> HashMap<String, Mutex<()>> {
-    let sees = |grants: &Grants| grants.kv || grants.lookup;
-    let granted = config.tenants.iter().filter(|it| sees(&it.grants));
-    granted
-        .map(|tenant| (tenant.name.clone(), Mutex::new(())))
-        .collect()
-}
-
-fn budgets(config: &Config) -> HashMap<String, RateLimiter> {
-    let tenants = config.tenants.iter();
-    tenants
-        .filter_map(|tenant| Some((&tenant.name, tenant.mails_per_minute?)))
-        .map(|(name, rate)| (name.clone(), RateLimiter::new(name, rate)))
-        .collect()
-}
-
 /// Puts mails at the front, to be decided next.
 fn put_first(waves: &mut VecDeque<Vec<Parsed>>, mails: Vec<Parsed>) {
     if !mails.is_empty() {
@@ -463,7 +442,8 @@ fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict>
     let answer = decided.result.as_ref().ok()?;
     let message = decided.message().map(|message| &**message);
     let message_id = decided.mail.message_id.clone();
-    let mail = MailFacts::of(message_id, message, |email| line.is_own(email));
+    let settings = line.settings();
+    let mail = MailFacts::of(message_id, message, |email| settings.is_own(email));
     Some(Verdict {
         journal: decided.mail.id,
         conclusion: answer.conclusion.clone(),

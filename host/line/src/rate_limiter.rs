@@ -48,6 +48,10 @@ impl RateLimiter {
         }
     }
 
+    pub fn per_minute(&self) -> u32 {
+        self.lock().bucket.per_minute
+    }
+
     /// Takes as many of the `wanted` mails as may be decided now. If that is not all, the mailbox counts as holding mail back.
     pub fn admit(&self, mailbox: &str, wanted: usize) -> usize {
         let now = Instant::now();

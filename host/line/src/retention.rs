@@ -20,7 +20,7 @@ pub struct Retention {
     pub store: Arc<dyn Upkeep>,
     pub time: Arc<Timekeeper>,
     /// How long raw mail is kept.
-    pub keep_raw: Duration,
+    pub keep_raw: watch::Receiver<Duration>,
     /// The bell that is rung after due times moved.
     pub outbox_filled: watch::Sender<()>,
     pub stop: CancellationToken,
@@ -90,7 +90,7 @@ impl Retention {
     }
 
     async fn drop_old(&self, now_ms: i64) {
-        let keep_ms = i64::try_from(self.keep_raw.as_millis()).unwrap_or(i64::MAX);
+        let keep_ms = i64::try_from(self.keep_raw.borrow().as_millis()).unwrap_or(i64::MAX);
         let dropped = match self.store.confirm_clock(now_ms).await {
             Ok(()) => self.store.purge(now_ms.saturating_sub(keep_ms)).await,
             Err(error) => Err(error),

@@ -10,27 +10,24 @@ use postroom_store::{Commits, StoreError};
 const ROOM_AGAIN_PERCENT: u64 = 90;
 
 /// The outbox shares of all tenants.
+#[derive(Default)]
 pub struct OutboxRoom {
-    /// The number of entries that may wait, per tenant.
-    entries: u64,
     full: Mutex<HashSet<String>>,
 }
 
 impl OutboxRoom {
-    pub fn new(entries: u64) -> Self {
-        Self {
-            entries,
-            full: Mutex::default(),
-        }
-    }
-
-    /// Returns whether more mail of the tenant may be decided. A batch that begins with room may exceed the limit by the entries
-    /// it adds.
-    pub async fn has_room(&self, commits: &dyn Commits, tenant: &str) -> Result<bool, StoreError> {
+    /// Returns whether more mail of the tenant may be decided, of which `limit` entries may wait. A batch that begins with room may
+    /// exceed the limit by the entries it adds.
+    pub async fn has_room(
+        &self,
+        commits: &dyn Commits,
+        tenant: &str,
+        limit: u64,
+    ) -> Result<bool, StoreError> {
         let waiting = commits.outbox_waiting_of(tenant).await?;
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let was_full = full.contains(tenant);
-        let is_full = is_full(waiting, self.entries, was_full);
+        let is_full = is_full(waiting, limit, was_full);
         match (was_full, is_full) {
             (false, true) => {
                 full.insert(tenant.to_owned());

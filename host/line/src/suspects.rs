@@ -13,7 +13,10 @@ const CRASHES: u32 = 2;
 
 /// Decides the suspects of all mailboxes before anything else, those with the fewest attempts first. Returns how many were
 /// decided. A full disk is not a mail's fault and counts nothing.
-pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
+pub async fn decide<'i>(
+    intakes: impl Iterator<Item = &'i mut Intake>,
+) -> Result<usize, StoreError> {
+    let mut intakes: Vec<&mut Intake> = intakes.collect();
     let Some(line) = intakes.first().map(|intake| intake.line().clone()) else {
         return Ok(0);
     };
@@ -23,7 +26,7 @@ pub async fn decide(intakes: &mut [Intake]) -> Result<usize, StoreError> {
     }
     let suspects = line
         .journal
-        .suspects(line.limits.batch_mails.max(1))
+        .suspects(line.settings().limits.batch_mails.max(1))
         .await?;
     if !suspects.is_empty() {
         tracing::warn!(

@@ -9,8 +9,9 @@ mod pool;
 mod refusal;
 mod refused;
 mod rounds;
+mod wiring;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,8 +32,7 @@ use crate::directory::Directories;
 use crate::publication::ReloadWatch;
 use files::{CONFIGURATION, FileRef, Files, Fingerprint, Folder, described};
 use postroom_config::{Config, OnFailure, RuleKind, RuleUse};
-use refused::alert_sinks;
-use rounds::TenantRules;
+use wiring::Wiring;
 
 pub use change::{Change, Serves};
 pub use failure_window::{FailureWindow, MOST_TAKEN_BACK, sender_key};
@@ -141,17 +141,7 @@ pub struct RuleBook {
     served_before: Arc<dyn LastGood>,
     /// Sees every reload.
     watch: ReloadWatch,
-    /// The tests that a rule must pass before it goes live.
-    gate: ReleaseGate,
-    /// When a version has failed too often.
-    strikes: StrikeLimits,
-    /// The sinks that take a tenant's alerts.
-    alert_sinks: HashMap<String, Vec<String>>,
-    /// Each mailbox's rules, in order.
-    chains: HashMap<String, Vec<RuleId>>,
-    /// Each mailbox's tenant.
-    owners: HashMap<String, Arc<TenantRules>>,
-    tenants: Vec<Arc<TenantRules>>,
+    wiring: ArcSwap<Wiring>,
     /// The tenants' contacts and assets, which are loaded with their rules.
     directories: Arc<Directories>,
     live: ArcSwap<Generation>,
@@ -186,48 +176,14 @@ impl RuleBook {
         watch: ReloadWatch,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let chains = config.mailboxes.iter().map(|mailbox| {
-            let ids = mailbox
-                .rules
-                .iter()
-                .take_while(|rule| rule.kind != RuleKind::Fallback)
-                .map(|rule| RuleId {
-                    tenant: mailbox.tenant.clone(),
-                    name: rule.name.clone(),
-                });
-            (mailbox.name.clone(), ids.collect())
-        });
-        let mut uses: HashMap<String, Vec<RuleUse>> = HashMap::new();
-        for wanted in config.rule_uses() {
-            uses.entry(wanted.tenant.clone()).or_default().push(wanted);
-        }
-        let tenants: Vec<Arc<TenantRules>> = config
-            .tenants
-            .iter()
-            .map(|tenant| {
-                let uses = uses.remove(&tenant.name).unwrap_or_default();
-                Arc::new(TenantRules::new(&tenant.name, uses))
-            })
-            .collect();
-        let owners = config.mailboxes.iter().filter_map(|mailbox| {
-            let owner = tenants.iter().find(|it| it.name == mailbox.tenant)?;
-            Some((mailbox.name.clone(), owner.clone()))
-        });
+        let wiring = Wiring::of(config, gate_of(config, &watch), None);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             sandbox,
             versions,
             served_before,
-            gate: match watch.wants_tests() {
-                true => ReleaseGate::of_all(config),
-                false => ReleaseGate::of(config),
-            },
             watch,
-            strikes: config.limits.strikes,
-            alert_sinks: alert_sinks(config),
-            chains: chains.collect(),
-            owners: owners.collect(),
-            tenants,
+            wiring: ArcSwap::from_pointee(wiring),
             directories,
             live: ArcSwap::from_pointee(Generation::default()),
             pool: LoadPool::new(cores, stop.clone()),
@@ -240,22 +196,37 @@ impl RuleBook {
         })
     }
 
-    /// Returns the current rules of one mailbox; `None` while its tenant's rules are not loaded yet. The returned chain
-    /// stays the same, whatever is saved meanwhile.
-    pub fn chain(&self, mailbox: &str) -> Option<Chain> {
+    /// Takes over a changed configuration. The rules of the tenants that it concerns are not loaded then, and their mail waits until
+    /// [`RuleBook::load_new`] has loaded them; those of all others stay as they are.
+    pub async fn configure(&self, config: &Config) -> Result<(), StoreError> {
+        let _nothing_goes_live = self.publishing.lock().await;
+        self.keep_strikes().await?;
+        let before = self.wiring.load_full();
+        let after = Wiring::of(config, gate_of(config, &self.watch), Some(&before));
+        self.wiring.store(Arc::new(after));
+        Ok(())
+    }
+
+    /// Returns the current rules of one mailbox of a tenant; `None` while the tenant's rules are not loaded, and if the mailbox is
+    /// not, or no longer, this tenant's. The returned chain stays the same, whatever is saved meanwhile.
+    pub fn chain(&self, mailbox: &str, tenant: &str) -> Option<Chain> {
+        let wiring = self.wiring.load();
         // Checked first: the rules are live before they count as loaded.
-        let is_loaded = self.owners.get(mailbox).is_some_and(|it| it.is_loaded());
+        let owner = wiring.owners.get(mailbox);
+        let owner = owner.filter(|it| it.name == tenant);
+        let is_loaded = owner.is_some_and(|it| it.is_loaded());
         let live = self.live.load();
-        let ids = self.chains.get(mailbox).into_iter().flatten();
+        let ids = wiring.chains.get(mailbox).into_iter().flatten();
         is_loaded.then(|| Chain {
             generation: live.number,
             rules: ids.filter_map(|id| live.rules.get(id).cloned()).collect(),
         })
     }
 
-    /// Returns whether a tenant's rules and directory are loaded. Once they are, they stay loaded.
+    /// Returns whether a tenant's rules and directory are loaded. Once they are, they stay loaded until the configuration changes.
     pub fn is_loaded(&self, tenant: &str) -> bool {
-        self.tenant(tenant).is_some_and(|it| it.is_loaded())
+        let wiring = self.wiring.load();
+        wiring.tenant(tenant).is_some_and(|it| it.is_loaded())
     }
 
     /// Waits until a tenant's rules and directory are loaded.
@@ -271,13 +242,14 @@ impl RuleBook {
 
     /// Waits until the rules of all tenants are loaded.
     pub async fn all_loaded(&self) {
-        let all = || self.tenants.iter().all(|it| it.is_loaded());
+        let all = || self.wiring.load().tenants.iter().all(|it| it.is_loaded());
         self.published(all).await;
     }
 
     /// Describes the tenants whose rules are not loaded, naming the first few; `None` if all are.
     pub fn not_loaded(&self) -> Option<String> {
-        let tenants = self.tenants.iter().filter(|it| !it.is_loaded());
+        let wiring = self.wiring.load();
+        let tenants = wiring.tenants.iter().filter(|it| !it.is_loaded());
         let tenants: Vec<&str> = tenants.map(|it| it.name.as_str()).collect();
         let mut shown = tenants[..tenants.len().min(NAMED)].join(", ");
         if tenants.len() > NAMED {
@@ -308,10 +280,6 @@ impl RuleBook {
         self.publications.subscribe()
     }
 
-    fn tenant(&self, name: &str) -> Option<&Arc<TenantRules>> {
-        self.tenants.iter().find(|it| it.name == name)
-    }
-
     /// Stops the current compilation, because the service is about to end.
     pub fn stop_compiling(&self) {
         self.sandbox.stop();
@@ -324,8 +292,7 @@ impl RuleBook {
 
     /// Returns the folders of the rules' files and of their imports, also missing ones, as of the last look.
     pub fn folders(&self) -> BTreeSet<PathBuf> {
-        let files = self.tenants.iter().flat_map(|it| it.folders());
-        files.chain(self.gate.folders()).collect()
+        self.wiring.load().folders()
     }
 
     /// Returns whether another process made a generation that no look has covered yet.
@@ -333,9 +300,13 @@ impl RuleBook {
         let followed = self.followed.load(Ordering::SeqCst);
         Ok(self.versions.newest_generation().await? > followed)
     }
+}
 
-    fn alert_sinks(&self, tenant: &str) -> Vec<String> {
-        self.alert_sinks.get(tenant).cloned().unwrap_or_default()
+/// Returns the tests that rules must pass: those of every tenant if somebody watches, otherwise of those that ask for it.
+fn gate_of(config: &Config, watch: &ReloadWatch) -> ReleaseGate {
+    match watch.wants_tests() {
+        true => ReleaseGate::of_all(config),
+        false => ReleaseGate::of(config),
     }
 }
 

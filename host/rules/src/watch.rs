@@ -9,7 +9,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use postroom_store::StoreError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Interval, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::directory::Directories;
@@ -24,34 +24,100 @@ const NEWS: Duration = Duration::from_millis(250);
 /// The interval of checks of file systems that send no notifications (network shares).
 const RECHECK: Duration = Duration::from_secs(30);
 
+/// Watches folders for saves, by notifications where the system has them.
+pub struct FolderWatch {
+    ring: mpsc::Sender<Instant>,
+    bell: mpsc::Receiver<Instant>,
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    recheck: Interval,
+}
+
+impl Default for FolderWatch {
+    fn default() -> Self {
+        // Contains the time of the notification. One slot is enough: a notification that was not handled yet need not be
+        // repeated.
+        let (ring, bell) = mpsc::channel::<Instant>(1);
+        let held = ring.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = held.try_send(Instant::now());
+            }
+        });
+        let watcher = match watcher {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, "saves are noticed only every {} s: the system's file watching does not work here", RECHECK.as_secs());
+                None
+            }
+        };
+        Self {
+            ring,
+            bell,
+            watcher,
+            watched: BTreeSet::new(),
+            recheck: tokio::time::interval_at(tokio::time::Instant::now() + RECHECK, RECHECK),
+        }
+    }
+}
+
+impl FolderWatch {
+    /// Watches these folders from now on, including those that were removed and recreated.
+    pub fn watch(&mut self, folders: BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        for folder in self.watched.difference(&folders) {
+            // Possibly gone with its folder.
+            let _ = watcher.unwatch(folder);
+        }
+        let mut fresh = false;
+        for folder in &folders {
+            let is_new = !self.watched.contains(folder);
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => fresh |= is_new,
+                Err(error) if is_new => {
+                    tracing::warn!(folder = %folder.display(), %error, "saves in this folder are noticed only every {} s", RECHECK.as_secs());
+                }
+                Err(_) => {}
+            }
+        }
+        self.watched = folders;
+        if fresh {
+            // Files saved there before caused no notification.
+            self.ring();
+        }
+    }
+
+    /// Makes [`FolderWatch::changed`] return.
+    pub fn ring(&self) {
+        let _ = self.ring.try_send(Instant::now());
+    }
+
+    /// Waits for a save and its end. Returns when it was noticed; `None` from time to time, for file systems that send no
+    /// notifications.
+    pub async fn changed(&mut self) -> Option<Instant> {
+        tokio::select! {
+            rung = self.bell.recv() => {
+                settle(&mut self.bell).await;
+                rung
+            }
+            _ = self.recheck.tick() => None,
+        }
+    }
+}
+
 /// Reloads rules and directories as their files change, until stopped. A long reload does not delay the detection of the
 /// next change.
 pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: CancellationToken) {
-    // Contains the time of the notification. One slot is enough: a notification that was not handled yet need not be
-    // repeated.
-    let (ring, mut bell) = mpsc::channel::<Instant>(1);
-    let held = ring.clone();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = held.try_send(Instant::now());
-        }
-    });
-    let mut watcher = match watcher {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::warn!(%error, "saves are noticed only every {} s: the system's file watching does not work here", RECHECK.as_secs());
-            None
-        }
-    };
-    let mut watched = BTreeSet::new();
+    let mut folders = FolderWatch::default();
     // At most one per tenant: a tenant that is being loaded is not loaded twice.
     let mut reloads: JoinSet<Result<Option<u64>, StoreError>> = JoinSet::new();
     let mut publications = rules.publications();
     // Imports found since the first loads are watched from now on.
     publications.mark_changed();
     // Files saved between the first load of the rules and now caused no notification.
-    let _ = ring.try_send(Instant::now());
-    let mut recheck = tokio::time::interval_at(tokio::time::Instant::now() + RECHECK, RECHECK);
+    folders.ring();
     let mut news = tokio::time::interval(NEWS);
     news.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -68,16 +134,17 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
                 continue;
             }
             changed = publications.changed() => match changed {
-                Ok(()) => None,
+                Ok(()) => {
+                    let mut watched = rules.folders();
+                    watched.extend(directories.folders());
+                    folders.watch(watched);
+                    continue;
+                }
                 Err(_) => return,
             },
-            rung = bell.recv() => {
-                settle(&mut bell).await;
-                Some(rung)
-            }
-            _ = recheck.tick() => Some(None),
+            noticed = folders.changed() => noticed,
             _ = news.tick() => match rules.is_behind().await {
-                Ok(true) => Some(None),
+                Ok(true) => None,
                 Ok(false) => continue,
                 Err(error) => {
                     tracing::debug!(%error, "whether rules were rolled back cannot be read");
@@ -85,46 +152,9 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
                 }
             },
         };
-        if let Some(noticed) = noticed {
-            let rules = rules.clone();
-            reloads.spawn(async move { rules.reload(noticed).await });
-            continue;
-        }
-        if let Some(watcher) = &mut watcher {
-            let mut folders = rules.folders();
-            folders.extend(directories.folders());
-            let fresh = keep_watching(watcher, &folders, &watched);
-            watched = folders;
-            if fresh {
-                // Files saved there before caused no notification.
-                let _ = ring.try_send(Instant::now());
-            }
-        }
+        let rules = rules.clone();
+        reloads.spawn(async move { rules.reload(noticed).await });
     }
-}
-
-/// Watches these folders, including those that were removed and recreated. Returns whether one is new.
-fn keep_watching(
-    watcher: &mut RecommendedWatcher,
-    folders: &BTreeSet<PathBuf>,
-    before: &BTreeSet<PathBuf>,
-) -> bool {
-    for folder in before.difference(folders) {
-        // Possibly gone with its folder.
-        let _ = watcher.unwatch(folder);
-    }
-    let mut fresh = false;
-    for folder in folders {
-        let is_new = !before.contains(folder);
-        match watcher.watch(folder, RecursiveMode::NonRecursive) {
-            Ok(()) => fresh |= is_new,
-            Err(error) if is_new => {
-                tracing::warn!(folder = %folder.display(), %error, "saves in this folder are noticed only every {} s", RECHECK.as_secs());
-            }
-            Err(_) => {}
-        }
-    }
-    fresh
 }
 
 async fn settle(bell: &mut mpsc::Receiver<Instant>) {

@@ -19,6 +19,7 @@ pub use ports::Store;
 pub use ports::commits::{
     Commits, Committed, Conclusion, Facts, KvRead, KvWrite, LookupRead, Verdict,
 };
+pub use ports::configurations::{AppliedConfiguration, Configurations};
 pub use ports::control::{Control, NewShadow, OutboxChange, OutboxSelection, Rollback, RolledBack};
 pub use ports::journal::{
     Ack, DecisionId, Journal, JournalBatch, JournalId, Journalled, NewMail, PendingMail, Suspect,

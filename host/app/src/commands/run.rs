@@ -1,14 +1,17 @@
 //! `postroom run`: the service, or one drain of every mailbox.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use postroom_core::counted;
+use tokio::signal;
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::readers::{self, Read, with_readers};
-use crate::commands::{INTERRUPTED, load_in_part, progress, runtime, signal};
+use crate::commands::{INTERRUPTED, load_in_part, progress, runtime};
 use crate::service::{Options, Service};
 use postroom_config::Config;
 use postroom_line::bus::{Bus, Heard};
@@ -24,7 +27,11 @@ pub fn run(config: &Path, once: bool, start_anew: bool) -> anyhow::Result<ExitCo
             true => drain(config, start_anew, stop).await,
             false => {
                 with_readers(Bus::default(), [readers::log()], async |bus: &Bus| {
-                    serve(config, Options::new(bus.publisher(), start_anew), stop).await
+                    let options = Options {
+                        reload: hangups(),
+                        ..Options::new(bus.publisher(), start_anew)
+                    };
+                    serve(config, options, stop).await
                 })
                 .await
             }
@@ -48,6 +55,15 @@ async fn serve(
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     service.run().await.map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns the signal that asks a service to read its configuration again. In a terminal it means that the terminal is gone, and ends
+/// the process.
+fn hangups() -> Option<Signal> {
+    match std::io::stderr().is_terminal() {
+        true => None,
+        false => signal::unix::signal(SignalKind::hangup()).ok(),
+    }
 }
 
 async fn drain(
@@ -114,9 +130,9 @@ async fn drain(
 
 /// Drains at the first signal, and quits at the second.
 pub async fn stop_on_signals(stop: CancellationToken) {
-    signal().await;
+    crate::commands::signal().await;
     tracing::info!("draining; press Ctrl-C again to quit immediately");
     stop.cancel();
-    signal().await;
+    crate::commands::signal().await;
     std::process::exit(INTERRUPTED.into());
 }

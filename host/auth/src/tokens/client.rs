@@ -133,7 +133,12 @@ impl Registration {
     pub(super) fn tell(&self, account: &Account, error: &AuthError) {
         let is_news = telling::is_news(&mut self.client().told, error);
         if is_news {
-            telling::failed(account, &self.profile, error, self.accounts.len() - 1);
+            telling::failed(
+                account,
+                &self.profile,
+                error,
+                self.accounts().len().saturating_sub(1),
+            );
         }
     }
 
@@ -152,7 +157,7 @@ impl Registration {
 
     /// Returns the refusal that an earlier process received, and how much longer it counts.
     async fn kept_refusal(&self, env: &Env) -> Option<(Failure, Duration)> {
-        let (vault, accounts) = (env.vault.clone(), self.accounts.clone());
+        let (vault, accounts) = (env.vault.clone(), self.accounts());
         let records = blocking(move || -> Vec<Record> {
             let read = accounts.iter().map(|account| vault.read(account));
             read.filter_map(|read| read.ok().flatten()).collect()
@@ -163,7 +168,7 @@ impl Registration {
             return None;
         };
         let stays_away = advice::remedy(refusal, &self.profile.grant) == Remedy::StayAway;
-        let error = failure.error(self.accounts.first()?);
+        let error = failure.error(self.accounts().first()?);
         let seed = env.random.hash_one(&self.profile.name);
         let pause = env.retry.pause(&error, &self.profile.grant, 1, seed)?;
         let pause = if stays_away { pause } else { pause.min(KEPT) };

@@ -68,7 +68,8 @@ impl Tokens {
         {
             tracing::warn!("a token request is still running and is abandoned");
         }
-        let saved = self.slots.values().map(|slot| self.save(slot));
+        let slots = self.slots();
+        let saved = slots.iter().map(|slot| self.save(slot));
         futures::future::join_all(saved).await;
     }
 
@@ -96,7 +97,7 @@ impl Tokens {
     /// Adopts changes by other processes to the files of tokens in use; a sign-out there ends the tokens here.
     async fn follow(&self) {
         let mut watched = Vec::new();
-        for slot in self.slots.values() {
+        for slot in &self.slots() {
             let memory = slot.memory();
             if memory.is_watched()
                 && let Some(turn) = slot.turn.try_take()
@@ -133,7 +134,7 @@ impl Tokens {
         let mut look_again = now + LOOK;
         let mut due = Vec::new();
         let mut paused = Vec::new();
-        for slot in self.slots.values() {
+        for slot in &self.slots() {
             for track in slot.memory().tracks() {
                 let scopes = || track.scopes.clone();
                 match track.next(self.env.clock.now()) {

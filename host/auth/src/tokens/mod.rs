@@ -16,6 +16,7 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use postroom_core::Clock;
 use postroom_net::Trace;
@@ -35,11 +36,17 @@ use turn::{Holding, KnownOutcomes};
 /// The profiles, their accounts and their tokens.
 pub struct Tokens {
     env: Arc<Env>,
+    configured: ArcSwap<Configured>,
+    /// The running requests. They are finished and stored even if their callers go away.
+    under_way: TaskTracker,
+}
+
+/// The part that comes from the configuration, and is replaced with it.
+#[derive(Default)]
+struct Configured {
     registrations: HashMap<String, Arc<Registration>>,
     accounts: Vec<AccountUse>,
     slots: HashMap<Account, Arc<Slot>>,
-    /// The running requests. They are finished and stored even if their callers go away.
-    under_way: TaskTracker,
 }
 
 /// The steps of a refresh at which a crash must lose nothing, reported to the observer of [`Tokens::on_step`].
@@ -77,26 +84,6 @@ impl Tokens {
         accounts: Vec<AccountUse>,
         vault: Vault,
     ) -> Self {
-        let registrations: HashMap<_, _> = profiles
-            .into_iter()
-            .map(|profile| {
-                let used = accounts.iter().map(|used| &used.account);
-                let own = used.filter(|account| account.profile == profile.name);
-                let own = own.cloned().collect();
-                (
-                    profile.name.clone(),
-                    Arc::new(Registration::new(profile, own)),
-                )
-            })
-            .collect();
-        let slots = accounts
-            .iter()
-            .filter_map(|used| {
-                let registration = registrations.get(&used.account.profile)?;
-                let slot = Slot::new(registration.clone(), used.clone());
-                Some((used.account.clone(), Arc::new(slot)))
-            })
-            .collect();
         Self {
             env: Arc::new(Env {
                 http,
@@ -109,10 +96,22 @@ impl Tokens {
                 clock: Clock::system(),
                 random: RandomState::new(),
             }),
-            registrations,
-            accounts,
-            slots,
+            configured: ArcSwap::from_pointee(Configured::default().with(profiles, accounts)),
             under_way: TaskTracker::new(),
+        }
+    }
+
+    /// Takes over the profiles and accounts of a changed configuration. What did not change keeps its tokens in memory; the others
+    /// are read from the vault again, and whoever waits for a failed one is told.
+    pub fn configure(&self, profiles: Vec<Profile>, accounts: Vec<AccountUse>) {
+        let before = self.configured.load();
+        let after = Arc::new(before.with(profiles, accounts));
+        self.configured.store(after.clone());
+        for (account, slot) in &after.slots {
+            let was = before.slots.get(account);
+            if was.is_some_and(|was| !Arc::ptr_eq(was, slot)) {
+                slot.recovered.send_modify(|count| *count += 1);
+            }
         }
     }
 
@@ -159,13 +158,13 @@ impl Tokens {
         let slot = self.slot(account)?;
         let scopes = slot.scopes(resource);
         slot.memory().track(&scopes).is_used = true;
-        self.token(slot, &scopes).await
+        self.token(&slot, &scopes).await
     }
 
     /// Discards a token that a server refused, unless a newer one has replaced it. If the newest tokens were refused as
     /// well ([`RetryPolicy::rejections`]), the fault lies elsewhere, and the token stays.
     pub async fn reject(&self, account: &Account, token: &AccessToken) {
-        if let Some(slot) = self.slots.get(account) {
+        if let Some(slot) = self.configured.load().slots.get(account) {
             let apart = self.env.retry.rejections;
             if !slot.memory().reject(token, apart) {
                 tracing::debug!(%account, "a server refuses every new token; the current one is kept");
@@ -176,25 +175,27 @@ impl Tokens {
     /// Returns a receiver that changes whenever this account recovers from a failure. For an account that the configuration
     /// does not use, waiting fails at once.
     pub fn recovered(&self, account: &Account) -> watch::Receiver<u64> {
-        match self.slots.get(account) {
+        match self.configured.load().slots.get(account) {
             Some(slot) => slot.recovered.subscribe(),
             None => watch::Sender::default().subscribe(),
         }
     }
 
-    pub fn profile(&self, name: &str) -> Option<&Profile> {
-        self.registrations.get(name).map(|it| &it.profile)
+    pub fn profile(&self, name: &str) -> Option<Arc<Profile>> {
+        let configured = self.configured.load();
+        let registration = configured.registrations.get(name);
+        registration.map(|it| it.profile.clone())
     }
 
-    pub fn accounts(&self) -> &[AccountUse] {
-        &self.accounts
+    pub fn accounts(&self) -> Vec<AccountUse> {
+        self.configured.load().accounts.clone()
     }
 
     /// Returns every account's state as stored in the vault, without sending a request.
     pub fn statuses(&self, now: Timestamp) -> Result<Vec<Status>, AuthError> {
         let mut statuses = Vec::new();
         let mut records = Vec::new();
-        for used in &self.accounts {
+        for used in &self.accounts() {
             let slot = self.slot(&used.account)?;
             records.push((slot, self.env.vault.read(&used.account)));
         }
@@ -211,9 +212,14 @@ impl Tokens {
         Ok(statuses)
     }
 
-    fn slot(&self, account: &Account) -> Result<&Arc<Slot>, AuthError> {
-        self.slots.get(account).ok_or_else(|| {
-            if self.registrations.contains_key(&account.profile) {
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        self.configured.load().slots.values().cloned().collect()
+    }
+
+    fn slot(&self, account: &Account) -> Result<Arc<Slot>, AuthError> {
+        let configured = self.configured.load();
+        configured.slots.get(account).cloned().ok_or_else(|| {
+            if configured.registrations.contains_key(&account.profile) {
                 AuthError::Unusable {
                     account: account.clone(),
                     reason: "no mailbox and no outgoing of the configuration uses this account"
@@ -260,6 +266,49 @@ impl Tokens {
         match self.under_way.spawn(work).await {
             Ok(done) => done,
             Err(error) => given_up(error).await,
+        }
+    }
+}
+
+impl Configured {
+    /// Returns these profiles and accounts, with what is unchanged taken over from here.
+    fn with(&self, profiles: Vec<Profile>, accounts: Vec<AccountUse>) -> Self {
+        let registration = |profile: Profile| {
+            let used = accounts.iter().map(|used| &used.account);
+            let own = used.filter(|account| account.profile == profile.name);
+            let own: Vec<Account> = own.cloned().collect();
+            let name = profile.name.clone();
+            let same = self.registrations.get(&name);
+            match same.filter(|it| *it.profile == profile) {
+                Some(same) => {
+                    same.set_accounts(own);
+                    (name, same.clone())
+                }
+                None => (name, Arc::new(Registration::new(profile, own))),
+            }
+        };
+        let registrations: HashMap<_, _> = profiles.into_iter().map(registration).collect();
+        let slot = |used: &AccountUse| {
+            let registration = registrations.get(&used.account.profile)?;
+            let before = self.slots.get(&used.account);
+            let same = before.filter(|it| {
+                it.used == *used && Arc::ptr_eq(&it.registration, registration)
+                    // The only copy of a refresh token must not be dropped.
+                    || it.has_unsaved_sign_in()
+            });
+            let fresh = || {
+                let mut slot = Slot::new(registration.clone(), used.clone());
+                if let Some(before) = before {
+                    slot.recovered = before.recovered.clone();
+                }
+                Arc::new(slot)
+            };
+            Some((used.account.clone(), same.cloned().unwrap_or_else(fresh)))
+        };
+        Self {
+            slots: accounts.iter().filter_map(slot).collect(),
+            registrations,
+            accounts,
         }
     }
 }
@@ -334,7 +383,7 @@ async fn given_up<T>(error: tokio::task::JoinError) -> T {
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokens")
-            .field("profiles", &self.registrations.keys())
+            .field("profiles", &self.configured.load().registrations.keys())
             .finish_non_exhaustive()
     }
 }

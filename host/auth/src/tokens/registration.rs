@@ -1,7 +1,7 @@
 //! A profile in use, with the endpoints of its authorization server, discovered once for all its accounts.
 
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -16,9 +16,9 @@ use crate::vault::Record;
 use crate::{Account, AuthError, ClientCredential, Endpoints, Grant, Profile, Secret};
 
 pub(super) struct Registration {
-    pub(super) profile: Profile,
-    /// The accounts that use it.
-    pub(super) accounts: Vec<Account>,
+    pub(super) profile: Arc<Profile>,
+    /// The accounts that use it. A changed configuration may add some.
+    accounts: std::sync::Mutex<Vec<Account>>,
     /// A digest of the application's credential.
     pub(super) credential: String,
     /// The lock whose holder makes the discovery request for all.
@@ -39,13 +39,23 @@ impl Registration {
     pub(super) fn new(profile: Profile, accounts: Vec<Account>) -> Self {
         Self {
             credential: credential(&profile),
-            profile,
-            accounts,
+            profile: Arc::new(profile),
+            accounts: std::sync::Mutex::new(accounts),
             gate: Mutex::default(),
             client: std::sync::Mutex::default(),
             found: Mutex::default(),
             has_warned: AtomicBool::default(),
         }
+    }
+
+    pub(super) fn accounts(&self) -> Vec<Account> {
+        let accounts = self.accounts.lock();
+        accounts.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_accounts(&self, accounts: Vec<Account>) {
+        let mut held = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = accounts;
     }
 
     /// Returns the application's state. The lock is never held while waiting for anything.

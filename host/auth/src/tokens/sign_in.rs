@@ -21,7 +21,7 @@ impl Tokens {
         let slot = self.slot(account)?;
         let profile = &slot.registration.profile;
         if !matches!(profile.grant, Grant::AuthorizationCode { .. }) {
-            return Err(no_such_sign_in(slot));
+            return Err(no_such_sign_in(&slot));
         }
         let endpoints = slot.registration.endpoints(&self.env, account).await?;
         let page = endpoints
@@ -57,7 +57,7 @@ impl Tokens {
         let slot = self.slot(account)?;
         let profile = &slot.registration.profile;
         if !matches!(profile.grant, Grant::DeviceCode) {
-            return Err(no_such_sign_in(slot));
+            return Err(no_such_sign_in(&slot));
         }
         let endpoints = slot.registration.endpoints(&self.env, account).await?;
         let device_url = endpoints
@@ -72,7 +72,7 @@ impl Tokens {
         let slot = self.slot(&sign_in.account)?;
         let account = &slot.used.account;
         let token_url = slot.registration.endpoints(&self.env, account).await?.token;
-        let scopes = first_scopes(slot);
+        let scopes = first_scopes(&slot);
         let request = TokenRequest {
             exchange: &self.env.exchange(),
             profile: &slot.registration.profile,
@@ -90,7 +90,7 @@ impl Tokens {
     pub async fn sign_in_directly(&self, account: &Account) -> Result<Status, AuthError> {
         let slot = self.slot(account)?;
         if slot.registration.profile.grant.is_interactive() {
-            return Err(no_such_sign_in(slot));
+            return Err(no_such_sign_in(&slot));
         }
         let turn = slot.turn.take().await;
         let (env, slot) = (self.env.clone(), slot.clone());

@@ -26,7 +26,7 @@ pub enum IntakeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The mailbox's credential is unavailable. Mail in the journal is still decided.
-    #[error("{}; help: {}, then restart postroom", .0.reason, .0.help)]
+    #[error("{}; help: {}", .0.reason, .0.help)]
     Misconfigured(#[from] Unavailable),
     /// Nothing loads the rules again before the drain is over.
     #[error(

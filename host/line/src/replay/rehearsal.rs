@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use postroom_core::Decision;
 use postroom_store::{DecisionId, Records, Selection, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ pub type OpenRecords = fn(&Path) -> Result<Arc<dyn Records>, StoreError>;
 
 /// Replays the same few mails for each change.
 pub struct Rehearsal {
-    config: Arc<Config>,
+    config: ArcSwap<Config>,
     records: OpenRecords,
     /// Restricts the rehearsal to the mails of these mailboxes.
     mailboxes: Option<Vec<String>>,
@@ -66,13 +67,18 @@ impl Rehearsal {
         time: Duration,
     ) -> Self {
         Self {
-            config,
+            config: ArcSwap::new(config),
             records,
             mailboxes,
             mails,
             time,
             ending: Mutex::default(),
         }
+    }
+
+    /// Takes over a changed configuration.
+    pub fn configure(&self, config: Arc<Config>) {
+        self.config.store(config);
     }
 
     /// Returns the most rule instances in use at a time.
@@ -105,7 +111,8 @@ impl Rehearsal {
         if names.is_empty() {
             return Ok(rehearsed);
         }
-        let records = (self.records)(&self.config.data_dir)?;
+        let config = self.config.load_full();
+        let records = (self.records)(&config.data_dir)?;
         let mut selection = Selection {
             mailboxes: Some(names.clone()),
             limit: Some(self.mails),
@@ -126,7 +133,7 @@ impl Rehearsal {
                 .collect()
         };
         let start = |chains, say: &SyncSender<Said>, wrap: fn(Box<Replayed>) -> Said| {
-            let replay = Replay::new(&self.config, records.clone(), chains);
+            let replay = Replay::new(&config, records.clone(), chains);
             spawn(replay, selection.clone(), stop.clone(), say.clone(), wrap)
         };
         let mut under_way = vec![start(

@@ -8,7 +8,7 @@ use postroom_store::{RecordedMail, Shadow, ShadowId, ShadowMail, ShadowState, St
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{LOOK, ShadowRunner, kept, promote};
+use super::{Configured, LOOK, ShadowRunner, kept, promote};
 use crate::fair::Work;
 use crate::replay::{End, MailboxUnderTest, Skip};
 use postroom_config::{MailboxConfig, Tenant};
@@ -23,8 +23,10 @@ const RECORD_AFTER: Duration = Duration::from_secs(1);
 /// A shadow's loaded candidate and its progress.
 struct Follower<'a> {
     shadows: &'a ShadowRunner,
-    mailbox: &'a MailboxConfig,
-    tenant: &'a Tenant,
+    /// The configuration that it was made for.
+    configured: Arc<Configured>,
+    mailbox: MailboxConfig,
+    tenant: Tenant,
     candidate: Arc<LiveRule>,
     /// The account charged for its computing time. Each tenant has one for its shadows, as if they were one more client: a slow
     /// candidate is held back like a slow client's rule, and no mail waits for it, not even its own client's.
@@ -41,7 +43,7 @@ impl ShadowRunner {
         mut bell: Option<&mut watch::Receiver<()>>,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
-        let mut follower = None;
+        let mut follower: Option<Follower> = None;
         while let Some(shadow) = self.store.shadow(id).await? {
             match shadow.state {
                 ShadowState::Running => {}
@@ -51,8 +53,9 @@ impl ShadowRunner {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            let follower = match &mut follower {
-                Some(follower) => follower,
+            let made = follower.take().filter(Follower::is_current);
+            let follower = match made {
+                Some(made) => follower.insert(made),
                 None => match self.follower(&shadow).await? {
                     Ok(loaded) => follower.insert(loaded),
                     Err(reason) => return self.fail(&shadow, reason).await,
@@ -76,8 +79,9 @@ impl ShadowRunner {
 
     /// Loads the candidate. The inner error says why it cannot continue.
     async fn follower(&self, shadow: &Shadow) -> Result<Result<Follower<'_>, String>, StoreError> {
-        let (mailbox, tenant, wanted) = match promote::stands_at(&self.config, shadow) {
-            Ok(place) => place,
+        let configured = self.configured.load_full();
+        let (mailbox, tenant, wanted) = match promote::stands_at(&configured.config, shadow) {
+            Ok((mailbox, tenant, wanted)) => (mailbox.clone(), tenant.clone(), wanted),
             Err(reason) => return Ok(Err(reason.to_string())),
         };
         let Some(bytes) = self.store.shadow_bytes(shadow.id).await? else {
@@ -92,10 +96,11 @@ impl ShadowRunner {
         Ok(match loaded {
             Ok(rule) => Ok(Follower {
                 shadows: self,
-                mailbox,
-                tenant,
                 candidate: Arc::new(LiveRule::tried(&shadow.rule, rule, on_failure)),
                 account: format!("{} (shadow)", tenant.name),
+                configured,
+                mailbox,
+                tenant,
                 reached: 0,
             }),
             Err(error) => Err(format!("the candidate does not load any more: {error}")),
@@ -105,7 +110,8 @@ impl ShadowRunner {
     /// Promotes a candidate that decided everything as the rule did. If that is impossible, the shadow ends as finished, with the
     /// reason.
     async fn promote(&self, shadow: &Shadow) -> Result<(), StoreError> {
-        let (config, sandbox) = (self.config.clone(), self.sandbox.clone());
+        let config = self.configured.load().config.clone();
+        let sandbox = self.sandbox.clone();
         let (listings, promoted) = (self.listings.clone(), shadow.clone());
         let putting = tokio::task::spawn_blocking(move || {
             promote::put(&config, &sandbox, &*listings, &promoted, false)
@@ -132,6 +138,11 @@ impl ShadowRunner {
 }
 
 impl Follower<'_> {
+    /// Returns whether the configuration is the one that it was made for.
+    fn is_current(&self) -> bool {
+        Arc::ptr_eq(&self.configured, &self.shadows.configured.load())
+    }
+
     /// Decides the next batch of mails and records it. Returns whether more mail may be ready.
     async fn advance(
         &mut self,
@@ -145,7 +156,7 @@ impl Follower<'_> {
         let store = &self.shadows.store;
         let limit = wanted.min(BATCH) as usize;
         let page = store.shadow_page(shadow, self.reached, limit).await?;
-        let room = Arc::new(MailboxUnderTest::new(self.tenant, self.mailbox, chain));
+        let room = Arc::new(MailboxUnderTest::new(&self.tenant, &self.mailbox, chain));
         let began = Instant::now();
         let mut done: Vec<ShadowMail> = Vec::new();
         for mail in &page.mails {
@@ -173,7 +184,8 @@ impl Follower<'_> {
 
     /// Returns the live chain with the candidate in its rule's place, or `None` while the chain is not loaded.
     fn chain(&self) -> Option<Chain> {
-        let live = self.shadows.rules.chain(&self.mailbox.name)?;
+        let (mailbox, tenant) = (&self.mailbox.name, &self.tenant.name);
+        let live = self.shadows.rules.chain(mailbox, tenant)?;
         let rules = live.rules.iter().map(|rule| {
             let is_its_place = rule.name == self.candidate.name;
             match is_its_place {
@@ -199,7 +211,8 @@ impl Follower<'_> {
             () = stop.cancelled() => return Ok(None),
             slot = self.shadows.slots.slot(&self.account, Work::Decide) => slot,
         };
-        let (desk, room, mail) = (self.shadows.desk.clone(), room.clone(), mail.clone());
+        let desk = self.configured.desk.clone();
+        let (room, mail) = (room.clone(), mail.clone());
         let deciding = tokio::task::spawn_blocking(move || {
             let mut end = None;
             slot.work(|| {

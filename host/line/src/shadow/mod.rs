@@ -16,6 +16,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::FutureExt;
 use postroom_sandbox::Sandbox;
 use postroom_store::{self as store, Listings, Shadow, ShadowId, ShadowState, StoreError};
@@ -43,14 +44,19 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// Everything that the service needs to follow shadows.
 pub struct ShadowRunner {
-    config: Arc<Config>,
+    configured: ArcSwap<Configured>,
     store: Arc<dyn store::Shadows>,
     listings: Arc<dyn Listings>,
     rules: Arc<RuleBook>,
     sandbox: Arc<Sandbox>,
     slots: Arc<Slots>,
-    desk: Arc<ReplayDecider>,
     stop: CancellationToken,
+}
+
+/// The configuration in use, with what decides by it.
+struct Configured {
+    config: Arc<Config>,
+    desk: Arc<ReplayDecider>,
 }
 
 impl ShadowRunner {
@@ -64,8 +70,7 @@ impl ShadowRunner {
         stop: CancellationToken,
     ) -> Self {
         Self {
-            config: config.clone(),
-            desk: Arc::new(ReplayDecider::new(config, listings.clone())),
+            configured: ArcSwap::from_pointee(Configured::new(config, &listings)),
             store,
             rules,
             sandbox,
@@ -73,6 +78,12 @@ impl ShadowRunner {
             listings,
             stop,
         }
+    }
+
+    /// Takes over a changed configuration. A shadow continues by it, or fails if its mailbox or rule is gone.
+    pub fn configure(&self, config: &Arc<Config>) {
+        let configured = Configured::new(config, &self.listings);
+        self.configured.store(Arc::new(configured));
     }
 
     /// Follows every shadow, including new ones, until stopped. A shadow looks for mail whenever one is decided.
@@ -186,7 +197,7 @@ impl ShadowRunner {
         }
         let may_be = |shadow: &Shadow| shadow.is_active() || shadow.state == ShadowState::Finished;
         for shadow in newest.into_values().filter(may_be) {
-            let Some(chain) = self.rules.chain(&shadow.mailbox) else {
+            let Some(chain) = self.rules.chain(&shadow.mailbox, &shadow.tenant) else {
                 continue;
             };
             let mut rules = chain.rules.iter();
@@ -205,5 +216,14 @@ impl ShadowRunner {
             .store
             .end_shadow(shadow.id, ShadowState::Promoted, Some(reason));
         ended.await.map(|_| ())
+    }
+}
+
+impl Configured {
+    fn new(config: &Arc<Config>, listings: &Arc<dyn Listings>) -> Self {
+        Self {
+            config: config.clone(),
+            desk: Arc::new(ReplayDecider::new(config, listings.clone())),
+        }
     }
 }

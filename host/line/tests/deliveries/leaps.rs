@@ -1,6 +1,5 @@
 //! Clocks that jump: what is due stays due on time, and nothing expires because of an age that only the clock made.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +11,6 @@ use postroom_line::bus::Bus;
 use postroom_line::clock::Timekeeper;
 use postroom_line::deliver::Deliveries;
 use postroom_line::retention::{self, Retention};
-use postroom_line::target::GuardedTarget;
 use postroom_store::sqlite::{SqliteStore, StoreOptions};
 use postroom_store::{Journal, JournalId, Outbox, OutboxKind, RoundRobin, Store, Upkeep};
 use tempfile::TempDir;
@@ -20,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::recorder::Recorder;
-use super::{decide, states};
+use super::{decide, states, targets};
 
 const START: &str = "2026-11-30T12:00:00Z";
 /// An hour forward, a day back, to 1970 and to 2100.
@@ -60,7 +58,7 @@ async fn retention(store: &Arc<SqliteStore>, clock: &Clock) -> Retention {
     Retention {
         store: store.clone(),
         time: Arc::new(Timekeeper::new(clock.clone(), known)),
-        keep_raw: 30 * DAY,
+        keep_raw: watch::Sender::new(30 * DAY).subscribe(),
         outbox_filled: watch::Sender::default(),
         stop: CancellationToken::new(),
     }
@@ -121,7 +119,6 @@ impl Room {
     /// Attempts the entry once more, at a target that refuses it.
     async fn try_once(&self) -> &'static str {
         self.recorder.refuses.store(true, Ordering::Relaxed);
-        let target = GuardedTarget::new(Box::new(self.recorder.clone()));
         let id = (OutboxKind::Sink, "recorder".to_owned());
         let limits = LineLimits {
             outbox_age: 3 * DAY,
@@ -129,8 +126,7 @@ impl Room {
         };
         let deliveries = Arc::new(Deliveries::new(
             self.store.clone(),
-            BTreeMap::from([(id, target)]),
-            &limits,
+            targets(&id, &self.recorder, &limits),
             self.retention.time.clone(),
             Bus::default().publisher(),
             CancellationToken::new(),

@@ -20,7 +20,7 @@ use postroom_core::{
 };
 use postroom_line::bus::{Bus, Heard};
 use postroom_line::clock::Timekeeper;
-use postroom_line::deliver::Deliveries;
+use postroom_line::deliver::{Deliveries, TargetId, Targets};
 use postroom_line::event::LineEvent;
 use postroom_line::target::GuardedTarget;
 use postroom_store::sqlite::SqliteStore;
@@ -104,6 +104,12 @@ fn states(store: &SqliteStore) -> Vec<(&'static str, u32, Option<String>)> {
         .collect()
 }
 
+/// Returns the recorder as the only target.
+fn targets(id: &TargetId, recorder: &Recorder, limits: &LineLimits) -> Targets {
+    let target = Arc::new(GuardedTarget::new(Box::new(recorder.clone())));
+    Targets::new(BTreeMap::from([(id.clone(), target)]), Vec::new(), limits)
+}
+
 #[tokio::test]
 async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     let dir = tempfile::tempdir().unwrap();
@@ -128,8 +134,7 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     let mut events = bus.reader();
     let deliveries = Arc::new(Deliveries::new(
         store.clone(),
-        BTreeMap::from([(id.clone(), GuardedTarget::new(Box::new(recorder.clone())))]),
-        &LineLimits::default(),
+        targets(&id, &recorder, &LineLimits::default()),
         Arc::new(Timekeeper::new(Clock::system(), None)),
         bus.publisher(),
         CancellationToken::new(),

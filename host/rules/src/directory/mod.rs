@@ -64,7 +64,7 @@ pub struct Directories {
     dir: PathBuf,
     versions: Arc<dyn Versions>,
     served_before: Arc<dyn LastGood>,
-    tenants: Vec<Files>,
+    tenants: ArcSwap<Vec<Arc<Files>>>,
     live: ArcSwap<HashMap<String, Arc<Directory>>>,
 }
 
@@ -102,6 +102,12 @@ struct Files {
     seen: Mutex<HashMap<FileId, Seen>>,
 }
 
+impl Files {
+    fn is_empty(&self) -> bool {
+        self.contacts.is_none() && self.assets.is_none()
+    }
+}
+
 /// The changes found by a look at a tenant's files.
 #[derive(Debug, Default)]
 pub struct DirectoryReloaded {
@@ -135,20 +141,15 @@ impl Directories {
         versions: Arc<dyn Versions>,
         served_before: Arc<dyn LastGood>,
     ) -> Result<Arc<Self>, StoreError> {
-        let tenants = config.tenants.iter().map(|tenant| Files {
-            tenant: tenant.name.clone(),
-            contacts: tenant.contacts.clone(),
-            assets: tenant.assets.clone(),
-            seen: Mutex::default(),
-        });
         let directories = Arc::new(Self {
             dir: config.dir.clone(),
             versions,
             served_before,
-            tenants: tenants.collect(),
+            tenants: ArcSwap::from_pointee(files_of(config, &[])),
             live: ArcSwap::default(),
         });
-        let files = directories.tenants.iter().flat_map(|it| {
+        let tenants = directories.tenants.load();
+        let files = tenants.iter().flat_map(|it| {
             let contacts = it.contacts.iter().map(|file| (file, &CONTACTS));
             let assets = it.assets.iter().map(|file| (file, &ASSETS));
             let all = contacts.chain(assets);
@@ -159,6 +160,26 @@ impl Directories {
         Ok(directories)
     }
 
+    /// Takes over the files of a changed configuration. Files that changed are read at the next look at their tenant; until then
+    /// the tenant keeps its directory.
+    pub fn configure(&self, config: &Config) {
+        let after = files_of(config, &self.tenants.load());
+        let without: HashSet<&str> = after
+            .iter()
+            .filter(|it| it.is_empty())
+            .map(|it| it.tenant.as_str())
+            .collect();
+        let is_gone = |tenant: &String| without.contains(tenant.as_str());
+        if self.live.load().keys().any(is_gone) {
+            self.live.rcu(|live| {
+                let mut live = HashMap::clone(live);
+                live.retain(|tenant, _| !is_gone(tenant));
+                live
+            });
+        }
+        self.tenants.store(Arc::new(after));
+    }
+
     /// Returns a tenant's current directory. The returned one stays the same, whatever is saved meanwhile.
     pub fn of(&self, tenant: &str) -> Arc<Directory> {
         self.live.load().get(tenant).cloned().unwrap_or_default()
@@ -166,8 +187,8 @@ impl Directories {
 
     /// Returns the folders that have to be watched for changes of a directory.
     pub fn folders(&self) -> BTreeSet<PathBuf> {
-        let files = self
-            .tenants
+        let tenants = self.tenants.load();
+        let files = tenants
             .iter()
             .flat_map(|files| [&files.contacts, &files.assets]);
         let folders = files
@@ -181,12 +202,12 @@ impl Directories {
 
     /// Returns whether a tenant has any file.
     pub fn has_files(&self, tenant: &str) -> bool {
-        self.files(tenant)
-            .is_some_and(|it| it.contacts.is_some() || it.assets.is_some())
+        self.files(tenant).is_some_and(|it| !it.is_empty())
     }
 
-    fn files(&self, tenant: &str) -> Option<&Files> {
-        self.tenants.iter().find(|it| it.tenant == tenant)
+    fn files(&self, tenant: &str) -> Option<Arc<Files>> {
+        let tenants = self.tenants.load();
+        tenants.iter().find(|it| it.tenant == tenant).cloned()
     }
 
     /// Stores the valid files of a look for a start at which they are broken, and returns the changes.
@@ -209,7 +230,10 @@ impl Directories {
             return looked;
         };
         let mut seen = files.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is live before the first look comes from other files.
+        let is_first = seen.is_empty();
         let serving = self.live.load().get(tenant).cloned();
+        let serving = serving.filter(|_| !is_first);
         let mut look = |file: &Option<DirectoryFile>, shape: &Shape| {
             let file = file.as_ref()?;
             let id = file_id(tenant, file, shape);
@@ -393,6 +417,27 @@ impl<T> Default for Part<T> {
             words: Vec::new(),
         }
     }
+}
+
+/// Returns every tenant's files; those that stay the same are those of `before`.
+fn files_of(config: &Config, before: &[Arc<Files>]) -> Vec<Arc<Files>> {
+    let known: HashMap<&str, &Arc<Files>> =
+        before.iter().map(|it| (it.tenant.as_str(), it)).collect();
+    let files = |tenant: &Tenant| {
+        let same = known
+            .get(tenant.name.as_str())
+            .filter(|it| (&it.contacts, &it.assets) == (&tenant.contacts, &tenant.assets));
+        let fresh = || {
+            Arc::new(Files {
+                tenant: tenant.name.clone(),
+                contacts: tenant.contacts.clone(),
+                assets: tenant.assets.clone(),
+                seen: Mutex::default(),
+            })
+        };
+        same.map_or_else(fresh, |it| Arc::clone(it))
+    };
+    config.tenants.iter().map(files).collect()
 }
 
 fn file_id(tenant: &str, file: &DirectoryFile, shape: &Shape) -> FileId {

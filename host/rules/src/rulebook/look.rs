@@ -78,14 +78,16 @@ impl Looked {
 }
 
 impl RuleBook {
-    /// Compares a tenant's files with those of the last look and loads what differs.
+    /// Compares a tenant's files with those of the last look and loads what differs. At the first look nothing is live that was
+    /// loaded in the same way.
     pub(super) fn look(
         &self,
-        uses: &[RuleUse],
+        (uses, is_first): (&[RuleUse], bool),
         seen: &mut HashMap<RuleId, Seen>,
         pace: &LoadPace,
     ) -> Result<Looked, LookError> {
         let live = self.live.load_full();
+        let wiring = self.wiring.load_full();
         let files = Files::default();
         let refused = Refused(self.served_before.refused_rules()?);
         let mut looked = Looked::default();
@@ -94,10 +96,10 @@ impl RuleBook {
                 tenant: wanted.tenant.clone(),
                 name: wanted.rule.name.clone(),
             };
-            let served = live.rules.get(&id);
+            let served = live.rules.get(&id).filter(|_| !is_first);
             let serving = served.filter(|rule| refused.reason(&id, &rule.hash).is_none());
             let before = seen.get(&id);
-            let tests = self.gate.files(wanted);
+            let tests = wiring.gate.files(wanted);
             if let Some(serving) = serving
                 && before.is_some_and(|it| it.files.holds(&files) && it.tests == tests)
             {
@@ -109,7 +111,13 @@ impl RuleBook {
             let mut passed = None;
             let load = AssertUnwindSafe(|| {
                 crash::point(crash::Point::BeforeLoad);
-                let fresh = load_file(&self.sandbox, wanted, self.strikes, &files, &mut footprint)?;
+                let fresh = load_file(
+                    &self.sandbox,
+                    wanted,
+                    wiring.strikes,
+                    &files,
+                    &mut footprint,
+                )?;
                 if let Some(reason) = refused.reason(&id, &fresh.hash) {
                     return Err(LoadRefusal::Returned {
                         name: id.name.clone(),
@@ -191,10 +199,11 @@ impl RuleBook {
         serves: bool,
         pace: &LoadPace,
     ) -> Result<Option<Tested>, LoadRefusal> {
+        let wiring = self.wiring.load_full();
         let rule = fresh.rule.as_ref().ok();
         let test = |rule| {
             let go_on = || pace.step().is_ok();
-            self.gate.test_while(&self.sandbox, wanted, rule, &go_on)
+            wiring.gate.test_while(&self.sandbox, wanted, rule, &go_on)
         };
         match rule.and_then(test) {
             Some(tested) if tested.refusal().is_some() => Err(LoadRefusal::Tests {
@@ -228,7 +237,7 @@ impl RuleBook {
             hash: record.hash.hex(),
             rule: kept(&record.bytes)
                 .map_err(|error| format!("{reason}; and its last good version: {error}")),
-            strikes: FailureWindow::new(self.strikes),
+            strikes: FailureWindow::new(self.wiring.load().strikes),
             on_failure: wanted.on_failure,
             record: Some(record),
         };

@@ -24,7 +24,8 @@ impl RuleBook {
         decision: DecisionId,
         last_trouble: &str,
     ) -> Result<bool, StoreError> {
-        let Some(owner) = self.tenant(tenant) else {
+        let wiring = self.wiring.load_full();
+        let Some(owner) = wiring.tenant(tenant) else {
             return Ok(false);
         };
         let _one_at_a_time = owner.sending_back.lock().await;
@@ -61,7 +62,7 @@ impl RuleBook {
                     rule.name
                 ),
             ),
-            sinks: self.alert_sinks(tenant),
+            sinks: wiring.alert_sinks(tenant),
         };
         self.versions.send_back(sent_back).await?;
         self.reload_tenant(owner).await?;
@@ -92,7 +93,12 @@ impl RuleBook {
         );
         let alert = alert(&rule.name, &summary);
         self.versions
-            .report_rule(tenant, decision, alert, self.alert_sinks(tenant))
+            .report_rule(
+                tenant,
+                decision,
+                alert,
+                self.wiring.load().alert_sinks(tenant),
+            )
             .await?;
         rule.strikes.told();
         Ok(false)
@@ -101,7 +107,8 @@ impl RuleBook {
     /// Stores the counts for the next process. The counts of tenants whose rules were never loaded stay unchanged.
     pub async fn keep_strikes(&self) -> Result<(), StoreError> {
         let mut kept = self.versions.strikes().await?;
-        kept.retain(|it| self.tenant(&it.tenant).is_some_and(|it| !it.is_loaded()));
+        let wiring = self.wiring.load_full();
+        kept.retain(|it| wiring.tenant(&it.tenant).is_some_and(|it| !it.is_loaded()));
         let live = self.live.load_full();
         let records = live.rules.iter().filter_map(|(id, rule)| {
             Some(StrikeRecord {

@@ -15,9 +15,10 @@ use super::change::Change;
 use super::look::{LookError, Looked, Seen};
 use super::pool::LoadEnded;
 use super::refused::alert_key;
+use super::wiring::Wiring;
 use super::{Generation, LiveRule, Reloaded, RuleBook, RuleId};
 use crate::directory::DirectoryReloaded;
-use postroom_config::RuleUse;
+use postroom_config::{DirectoryFile, RuleUse, Tenant};
 
 /// A start waits this long for all rules, so that they go live as one generation. Then it continues with those that are loaded.
 const START_WAIT: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ const SAVE_WAIT: Duration = Duration::from_secs(1);
 pub struct TenantRules {
     pub name: String,
     uses: Vec<RuleUse>,
+    /// Its contacts and assets, which are loaded with its rules.
+    directory: [Option<DirectoryFile>; 2],
     /// Allows one look at a time. The last state of each rule.
     seen: Arc<tokio::sync::Mutex<HashMap<RuleId, Seen>>>,
     /// Whether a look was requested while another one was running.
@@ -56,13 +59,14 @@ struct Found {
 }
 
 impl TenantRules {
-    pub fn new(name: &str, uses: Vec<RuleUse>) -> Self {
+    pub fn new(tenant: &Tenant, uses: Vec<RuleUse>) -> Self {
         let files = uses
             .iter()
             .filter_map(|wanted| wanted.rule.path()?.parent());
         let folders = files.map(|folder| postroom_files::here(folder).to_owned());
         Self {
-            name: name.to_owned(),
+            name: tenant.name.clone(),
+            directory: [tenant.contacts.clone(), tenant.assets.clone()],
             folders: Mutex::new(folders.filter(|it| it.is_dir()).collect()),
             uses,
             seen: Arc::default(),
@@ -70,6 +74,11 @@ impl TenantRules {
             loaded: AtomicBool::new(false),
             sending_back: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Returns whether the same files are loaded in the same way for both.
+    pub fn is_for_the_same(&self, other: &Self) -> bool {
+        (&self.uses, &self.directory) == (&other.uses, &other.directory)
     }
 
     pub fn is_loaded(&self) -> bool {
@@ -154,9 +163,20 @@ impl RuleBook {
         // Read before the looks, so that each of them sees what was refused with it.
         let newest = self.versions.newest_generation().await?;
         self.followed.fetch_max(newest, Ordering::SeqCst);
-        let claims = self.tenants.iter().filter_map(TenantRules::claim);
+        let wiring = self.wiring.load_full();
+        let claims = wiring.tenants.iter().filter_map(TenantRules::claim);
         let claims = claims.collect();
         self.round(claims, noticed, patience).await
+    }
+
+    /// Loads the rules of the tenants that a changed configuration concerns. What is slow to load goes live later.
+    pub async fn load_new(self: &Arc<Self>) -> Result<Option<u64>, StoreError> {
+        let wiring = self.wiring.load_full();
+        let new = wiring.tenants.iter().filter(|it| !it.is_loaded());
+        let claims = new.filter_map(TenantRules::claim).collect();
+        let loaded = self.round(claims, None, SAVE_WAIT).await;
+        self.publications.send_modify(|count| *count += 1);
+        loaded
     }
 
     /// Looks at one tenant's files, once no other look at them is running. Returns early when the service stops.
@@ -237,7 +257,8 @@ impl RuleBook {
             }
             let (book, uses) = (self.clone(), tenant.clone());
             let look = self.pool.run(move |pace| {
-                let looked = book.look(&uses.uses, &mut claim.seen, pace);
+                let is_first = !uses.is_loaded();
+                let looked = book.look((&uses.uses, is_first), &mut claim.seen, pace);
                 looked.map(|looked| Found {
                     claim,
                     looked,
@@ -264,6 +285,12 @@ impl RuleBook {
         noticed: Option<Instant>,
     ) -> Result<Option<u64>, StoreError> {
         let _one_at_a_time = self.publishing.lock().await;
+        let wiring = self.wiring.load_full();
+        // The configuration may have changed since the look.
+        found.retain(|one| wiring.has(&one.claim.tenant));
+        if found.is_empty() {
+            return Ok(None);
+        }
         let mut looked = Looked::default();
         let mut claims = Vec::with_capacity(found.len());
         let mut rereads = Vec::new();
@@ -275,8 +302,9 @@ impl RuleBook {
             rereads.push(one.reread);
         }
         let book = self.clone();
+        let wired = wiring.clone();
         let rehearsed = tokio::task::spawn_blocking(move || {
-            let (serving, chains) = (book.live.load_full(), &book.chains);
+            let (serving, chains) = (book.live.load_full(), &wired.chains);
             let change = Change::new(&serving, &looked, chains);
             if change.is_news() {
                 book.watch.before_publish(&change);
@@ -288,7 +316,7 @@ impl RuleBook {
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let reloaded = Reloaded {
             noticed,
-            ..self.put_live(looked, &claims).await?
+            ..self.put_live(looked, &claims, &wiring).await?
         };
         claims.into_iter().for_each(Claim::live);
         self.publications.send_modify(|count| *count += 1);
@@ -302,7 +330,12 @@ impl RuleBook {
         Ok(generation)
     }
 
-    async fn put_live(&self, looked: Looked, claims: &[Claim]) -> Result<Reloaded, StoreError> {
+    async fn put_live(
+        &self,
+        looked: Looked,
+        claims: &[Claim],
+        wiring: &Wiring,
+    ) -> Result<Reloaded, StoreError> {
         let cause = looked.cause();
         let mut reloaded = Reloaded {
             refused: looked.refused,
@@ -313,22 +346,22 @@ impl RuleBook {
         let live = self.live.load_full();
         if !looked.changed.is_empty() || newest > live.number {
             let ours: BTreeSet<&str> = claims.iter().map(|it| it.tenant.name.as_str()).collect();
-            let others = self.tenants.iter().map(|it| it.name.clone());
-            let others = others
+            let others = wiring.tenants.iter().map(|it| it.name.clone());
+            let others: BTreeSet<String> = others
                 .filter(|name| !ours.contains(name.as_str()))
                 .collect();
             self.resume_strikes(&looked.rules, claims).await?;
             let records = looked.rules.values().filter_map(|rule| rule.record.clone());
             let number = self
                 .versions
-                .save_generation(records.collect(), others, cause)
+                .save_generation(records.collect(), others.clone(), cause)
                 .await?;
             if newest <= self.followed.load(Ordering::SeqCst) && number <= newest + 1 {
                 // It is ours, and no other came before it.
                 self.followed.fetch_max(number, Ordering::SeqCst);
             }
             let mut rules = live.rules.clone();
-            rules.retain(|id, _| !ours.contains(id.tenant.as_str()));
+            rules.retain(|id, _| others.contains(&id.tenant));
             rules.extend(looked.rules);
             self.live.store(Arc::new(Generation { number, rules }));
             reloaded.generation = Some(number);
@@ -336,7 +369,7 @@ impl RuleBook {
             reloaded.returned = looked.returned;
         }
         for id in looked.forgiven {
-            let (key, sinks) = (alert_key(&id.name), self.alert_sinks(&id.tenant));
+            let (key, sinks) = (alert_key(&id.name), wiring.alert_sinks(&id.tenant));
             self.versions
                 .forgive(&id.tenant, &id.name, &key, sinks)
                 .await?;

@@ -1,11 +1,14 @@
 //! Listings: what happened and why, for people and programs.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use postroom_core::decision::{Refusal, Trouble};
 use postroom_core::{Action, AlertState, ItemKind, ItemSnapshot, MailboxState, Outcome, Thread};
 use serde::Serialize;
 
 use super::commits::{KvRead, LookupRead};
+use super::configurations::AppliedConfiguration;
 use super::journal::{DecisionId, JournalId};
 use super::outbox::OutboxKind;
 use super::records::Records;
@@ -65,6 +68,16 @@ pub trait Listings: LastGood + Records {
 
     /// Returns the tenants for which [`Listings::generation_rules`] is incomplete, because older versions are no longer kept.
     fn partly_kept(&self, number: u64) -> Result<Vec<String>, StoreError>;
+
+    /// Returns the applied configurations that are kept, newest first, at most `limit`.
+    fn configurations(&self, limit: Option<usize>)
+    -> Result<Vec<AppliedConfiguration>, StoreError>;
+
+    /// Returns the texts of an applied configuration's files by name, or `None` if it is not kept.
+    fn configuration_files(
+        &self,
+        number: u64,
+    ) -> Result<Option<BTreeMap<String, String>>, StoreError>;
 
     /// Returns all shadows that are kept, newest first.
     fn shadows(&self) -> Result<Vec<Shadow>, StoreError>;

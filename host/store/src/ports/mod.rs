@@ -1,11 +1,12 @@
 //! The ports: what each user of the store may ask of it, whatever implements it.
 //!
 //! There are two kinds of callers. Tasks of the runtime use async ports, none of which blocks a runtime thread: [`Journal`]
-//! (intake), [`Commits`] (the line), [`Outbox`] (deliveries), [`Versions`] (the rule book), [`Shadows`] and [`Upkeep`]. Dedicated
-//! threads use blocking ports: [`Facts`] (deciding), [`LastGood`] (loading), [`Records`] (deciding again) and [`Listings`]
+//! (intake), [`Commits`] (the line), [`Outbox`] (deliveries), [`Versions`] (the rule book), [`Configurations`] (the service),
+//! [`Shadows`] and [`Upkeep`]. Dedicated threads use blocking ports: [`Facts`] (deciding), [`LastGood`] (loading), [`Records`] (deciding again) and [`Listings`]
 //! (commands). [`Control`] makes changes alongside a running service.
 
 pub mod commits;
+pub mod configurations;
 pub mod control;
 pub mod journal;
 pub mod listings;
@@ -18,6 +19,7 @@ pub mod versions;
 use std::sync::Arc;
 
 pub use commits::{Commits, Facts};
+pub use configurations::Configurations;
 pub use control::Control;
 pub use journal::Journal;
 pub use listings::Listings;
@@ -29,7 +31,7 @@ pub use versions::{LastGood, Versions};
 
 /// The store of a service, held where the service is put together. Every part receives only the port that it needs. Every query
 /// made after a write has returned sees that write.
-pub trait Store: Journal + Commits + Outbox + Versions + Shadows + Upkeep {
+pub trait Store: Journal + Commits + Outbox + Versions + Configurations + Shadows + Upkeep {
     /// Returns the port for blocking queries.
     fn listings(&self) -> Arc<dyn Listings>;
 }

@@ -3,6 +3,7 @@
 mod acks;
 mod brakes;
 mod commit;
+mod configurations;
 mod control;
 mod directory;
 mod error;

@@ -1,6 +1,6 @@
 //! Implements the ports on SQLite: queries by tasks are moved off the runtime threads, writes go to the writer.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,14 +12,16 @@ use postroom_core::{
 
 use super::{SqliteReader, SqliteStore};
 use crate::ports::{
-    Commits, Facts, Journal, LastGood, Listings, Outbox, Records, Shadows, Store, Upkeep, Versions,
+    Commits, Configurations, Facts, Journal, LastGood, Listings, Outbox, Records, Shadows, Store,
+    Upkeep, Versions,
 };
 use crate::{
-    Ack, Committed, DecisionId, DecisionRow, Evidence, FileId, Filter, Generation, GenerationCause,
-    JournalBatch, JournalId, Journalled, LedgerRow, MailboxRow, OutboxDetail, OutboxEntry,
-    OutboxKind, OutboxRow, PendingMail, QuarantineRow, Quarantined, RecordedMail, RecordedMails,
-    RefusedRule, RepeatRow, RoundRobin, Rows, RuleRecord, Selection, SentBack, Shadow, ShadowId,
-    ShadowMail, ShadowOutcome, ShadowPage, ShadowState, StoreError, StrikeRecord, Suspect, Verdict,
+    Ack, AppliedConfiguration, Committed, DecisionId, DecisionRow, Evidence, FileId, Filter,
+    Generation, GenerationCause, JournalBatch, JournalId, Journalled, LedgerRow, MailboxRow,
+    OutboxDetail, OutboxEntry, OutboxKind, OutboxRow, PendingMail, QuarantineRow, Quarantined,
+    RecordedMail, RecordedMails, RefusedRule, RepeatRow, RoundRobin, Rows, RuleRecord, Selection,
+    SentBack, Shadow, ShadowId, ShadowMail, ShadowOutcome, ShadowPage, ShadowState, StoreError,
+    StrikeRecord, Suspect, Verdict,
 };
 
 impl Store for SqliteStore {
@@ -356,6 +358,17 @@ impl Shadows for SqliteStore {
 }
 
 #[async_trait]
+impl Configurations for SqliteStore {
+    async fn save_configuration(
+        &self,
+        files: BTreeMap<String, String>,
+        changes_json: String,
+    ) -> Result<u64, StoreError> {
+        self.write_configuration(files, changes_json).await
+    }
+}
+
+#[async_trait]
 impl Upkeep for SqliteStore {
     async fn purge(&self, before_ms: i64) -> Result<u64, StoreError> {
         self.purge_steps(before_ms).await
@@ -455,5 +468,7 @@ impl Listings for SqliteReader {
         shadow_of(mailbox: &str) -> Option<Shadow>;
         shadow_bytes(id: ShadowId) -> Option<Bytes>;
         shadow_mails(id: ShadowId) -> Vec<ShadowMail>;
+        configurations(limit: Option<usize>) -> Vec<AppliedConfiguration>;
+        configuration_files(number: u64) -> Option<BTreeMap<String, String>>;
     }
 }

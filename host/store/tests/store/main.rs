@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod authority;
+mod configurations;
 mod crash;
 mod decisions;
 mod generations;

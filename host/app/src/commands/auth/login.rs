@@ -44,7 +44,7 @@ async fn signed_in(
     manual: bool,
     timeout: Duration,
 ) -> anyhow::Result<Status> {
-    let profile = profile_of(tokens, account)?;
+    let profile = &*profile_of(tokens, account)?;
     match &profile.grant {
         Grant::AuthorizationCode { redirect, .. } => {
             by_code(tokens, account, redirect.as_deref(), manual, timeout).await
@@ -71,7 +71,7 @@ async fn by_code(
     manual: bool,
     timeout: Duration,
 ) -> anyhow::Result<Status> {
-    let profile = profile_of(tokens, account)?;
+    let profile = &*profile_of(tokens, account)?;
     let failed = |error: AuthError| explained(&error, Some(profile));
     let listener = if manual {
         None
@@ -171,7 +171,7 @@ async fn by_device(
     account: &Account,
     timeout: Duration,
 ) -> anyhow::Result<Status> {
-    let profile = profile_of(tokens, account)?;
+    let profile = &*profile_of(tokens, account)?;
     let failed = |error: AuthError| explained(&error, Some(profile));
     let sign_in = tokens.begin_device(account).await.map_err(failed)?;
     eprintln!("To sign in {account}, open this URL on any device, and type the code:\n");

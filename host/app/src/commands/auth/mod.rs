@@ -7,6 +7,7 @@ mod status;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use postroom_auth::advice::{self, Advice};
@@ -33,7 +34,9 @@ pub fn logout(config: &Path, who: &Who) -> anyhow::Result<ExitCode> {
                 "signed out: {account}\nA running service stops fetching mail within seconds; sessions opened with an access token may last until it expires, an hour at most.\nThe provider was not notified, and may still list the application."
             ))?,
             Ok(false) => print(format!("nothing was stored for {account}"))?,
-            Err(error) => return Err(explained(&error, tokens.profile(&account.profile))),
+            Err(error) => {
+                return Err(explained(&error, tokens.profile(&account.profile).as_deref()));
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -155,7 +158,7 @@ fn with_advice(mut text: String, advice: &Advice) -> anyhow::Error {
 }
 
 /// Returns the profile of an account in the configuration.
-fn profile_of<'t>(tokens: &'t Tokens, account: &Account) -> anyhow::Result<&'t Profile> {
+fn profile_of(tokens: &Tokens, account: &Account) -> anyhow::Result<Arc<Profile>> {
     tokens
         .profile(&account.profile)
         .with_context(|| format!("there is no profile {}", account.profile))

@@ -24,7 +24,7 @@ pub fn status(config: &Path, profile: Option<&str>, json: bool) -> anyhow::Resul
     let now = Clock::system().now();
     let mut statuses = tokens.statuses(now).map_err(|error| {
         let profile = tokens.profile(error.profile());
-        explained(&error, profile)
+        explained(&error, profile.as_deref())
     })?;
     statuses.retain(|status| profile.is_none_or(|name| status.profile == name));
     if json {

@@ -188,6 +188,12 @@ impl Dev {
                     | LineEvent::DeliveryFailed(_)
                     | LineEvent::MailboxChanged(_),
                 ) => event_log::log(&heard),
+                Heard::Event(LineEvent::ConfigurationChanged(changed)) => {
+                    if let Some(applied) = &changed.applied {
+                        self.rehearsal.configure(applied.config.clone());
+                    }
+                    event_log::log(&heard);
+                }
             }
         }
     }

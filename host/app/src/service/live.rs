@@ -1,0 +1,236 @@
+//! The configuration in use: its files are watched, and a saved change is applied to the parts that it concerns.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postroom_config::{Changes, Config, Problem, Problems, Snapshot, Update};
+use postroom_line::bus::Publisher;
+use postroom_line::deliver::Deliveries;
+use postroom_line::event::{AppliedChanges, ConfigurationChanged, LineEvent};
+use postroom_line::shadow::ShadowRunner;
+use postroom_rules::directory::Directories;
+use postroom_rules::rulebook::RuleBook;
+use postroom_rules::watch::FolderWatch;
+use postroom_store::StoreError;
+use serde_json::json;
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+
+use super::mailboxes::Mailboxes;
+use super::means::Means;
+use super::{report_misconfigured, report_unusable};
+use crate::parts::Spawner;
+
+/// The cause that is recorded with a configuration: a start of the service, or a save.
+const START: &str = "start";
+const SAVE: &str = "save";
+
+/// Everything that a changed configuration concerns.
+pub struct Live {
+    pub config: watch::Sender<Arc<Config>>,
+    pub keep_raw: watch::Sender<Duration>,
+    pub means: Means,
+    pub rules: Arc<RuleBook>,
+    pub directories: Arc<Directories>,
+    pub deliveries: Arc<Deliveries>,
+    pub shadows: Arc<ShadowRunner>,
+    pub mailboxes: Mailboxes,
+    pub events: Publisher,
+    pub spawner: Spawner,
+    /// Asks to read the configuration again, secrets included.
+    pub reload: Option<Signal>,
+}
+
+/// Why the files are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// One may have been saved.
+    Saved,
+    /// Somebody asked: secrets are read again, too.
+    Asked,
+    /// A secret was missing, and may be there now.
+    Missing,
+}
+
+/// What the last look saw, so that the same is not reported twice.
+#[derive(Default)]
+struct Seen {
+    files: Option<Snapshot>,
+    refused: Vec<Problem>,
+}
+
+impl Live {
+    /// Applies saved changes until the service stops.
+    pub async fn serve(mut self) {
+        if let Err(error) = self.record(None).await {
+            tracing::error!(%error, "the configuration could not be recorded");
+        }
+        let stop = self.means.stop.clone();
+        let mut folders = FolderWatch::default();
+        let mut seen = Seen::default();
+        // A save between the start and now caused no notification.
+        folders.ring();
+        loop {
+            let current = self.config.borrow().clone();
+            folders.watch(current.documents.folders());
+            let reason = tokio::select! {
+                () = stop.cancelled() => return,
+                noticed = folders.changed() => match noticed {
+                    None if !current.unavailable.is_empty() => Reason::Missing,
+                    _ => Reason::Saved,
+                },
+                () = asked(&mut self.reload) => Reason::Asked,
+            };
+            self.look(&mut seen, reason).await;
+        }
+    }
+
+    /// Looks at the files, and applies what changed.
+    async fn look(&mut self, seen: &mut Seen, reason: Reason) {
+        let noticed = Instant::now();
+        let running = self.config.borrow().clone();
+        let known = seen.files.take();
+        // Hundreds of files may be read.
+        let looked = tokio::task::spawn_blocking(move || {
+            let files = Snapshot::read(&running)?;
+            let is_news = known.as_ref() != Some(&files) && !files.is_of(&running);
+            let was_refused = known.is_some_and(|it| it != files);
+            if reason == Reason::Saved && !is_news && !was_refused {
+                return Ok((files, None));
+            }
+            let update = files.update(&running, &|name| std::env::var_os(name));
+            Ok((files, Some(update)))
+        });
+        let looked = looked
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let (files, update) = match looked {
+            Ok(looked) => looked,
+            Err(problems) => return self.refuse(seen, &problems),
+        };
+        seen.files = Some(files);
+        match update {
+            None => {}
+            Some(Err(problems)) => self.refuse(seen, &problems),
+            Some(Ok(update)) => {
+                let is_same = update.changes.is_empty() && update.refused.is_empty();
+                if reason == Reason::Asked && is_same {
+                    tracing::info!("the configuration is as it was: nothing to apply");
+                }
+                let refused = update.refused.clone();
+                match self.apply(update, noticed).await {
+                    Ok(applied) => self.publish(seen, applied, refused),
+                    Err(error) => {
+                        tracing::error!("the configuration could not be applied: {error:#}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, seen: &mut Seen, problems: &Problems) {
+        self.publish(seen, None, problems.iter().cloned().collect());
+    }
+
+    /// Reports a look, unless it only repeats the one before.
+    fn publish(&self, seen: &mut Seen, applied: Option<AppliedChanges>, refused: Vec<Problem>) {
+        let is_known = refused == seen.refused;
+        seen.refused.clone_from(&refused);
+        let refused = if is_known { Vec::new() } else { refused };
+        if applied.is_none() && refused.is_empty() {
+            return;
+        }
+        self.events.publish(|| {
+            LineEvent::ConfigurationChanged(Arc::new(ConfigurationChanged { applied, refused }))
+        });
+    }
+
+    /// Applies a changed configuration to the parts that it concerns. Returns nothing if no part is concerned.
+    async fn apply(
+        &mut self,
+        update: Update,
+        noticed: Instant,
+    ) -> anyhow::Result<Option<AppliedChanges>> {
+        let Update {
+            config, changes, ..
+        } = update;
+        let before = self.config.borrow().clone();
+        let after = Arc::new(config);
+        let means = &self.means;
+        let new_tokens = means
+            .tokens
+            .configure(&before, &after, &means.tls, &means.clock)?;
+        let made = means.targets(&after, Some((&before, &self.deliveries)))?;
+        // From here on nothing refuses the configuration.
+        let stopped = self.mailboxes.stop_changed(&after);
+        self.directories.configure(&after);
+        self.rules.configure(&after).await?;
+        means.line.configure(&after);
+        self.shadows.configure(&after);
+        self.deliveries.configure(made.targets).await;
+        report_unusable(&made.misconfigured);
+        report_misconfigured(&after, &before.misconfigured, &*means.store).await?;
+        let starting = self.mailboxes.configure(&after, means, &stopped);
+        self.keep_raw.send_replace(after.keep_raw);
+        self.config.send_replace(after.clone());
+        if new_tokens && let Ok(tokens) = self.means.tokens.current() {
+            let (span, stop) = (
+                tracing::error_span!("part", part = "tokens"),
+                &self.means.stop,
+            );
+            let stop = stop.clone();
+            let keep = async move { tokens.keep(stop).await };
+            self.spawner.spawn_in(span, "tokens", keep).await;
+        }
+        for mailbox in starting {
+            mailbox.order(&self.spawner).await;
+        }
+        self.rules.load_new().await?;
+        let number = self.record(Some(&changes)).await?;
+        Ok((!changes.is_empty()).then(|| AppliedChanges {
+            number,
+            config: after,
+            changes,
+            took: noticed.elapsed(),
+        }))
+    }
+
+    /// Records the configuration in use. Returns its number.
+    async fn record(&self, changes: Option<&Changes>) -> Result<u64, StoreError> {
+        let config = self.config.borrow().clone();
+        let description = match changes {
+            None => json!({ "cause": START }),
+            Some(changes) => json!({ "cause": SAVE, "changes": changes }),
+        };
+        let files = files_of(&config);
+        let store = &self.means.store;
+        store
+            .save_configuration(files, description.to_string())
+            .await
+    }
+}
+
+/// Returns the texts of a configuration's files, by names relative to its folder.
+pub fn files_of(config: &Config) -> BTreeMap<String, String> {
+    let documents = config.documents.iter();
+    documents
+        .map(|(file, text)| (name_of(config, file), text.to_owned()))
+        .collect()
+}
+
+fn name_of(config: &Config, file: &Path) -> String {
+    let dir = config.dir.strip_prefix(".").unwrap_or(&config.dir);
+    let file = file.strip_prefix(dir).unwrap_or(file);
+    file.to_string_lossy().into_owned()
+}
+
+async fn asked(reload: &mut Option<Signal>) {
+    if let Some(reload) = reload
+        && reload.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
+}
