@@ -1,5 +1,6 @@
 //! The command line: every command, its options and the help text.
 
+mod configuration;
 mod targets;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use configuration::ConfigCommand;
 use postroom_config::duration_of;
 pub use targets::{SendArgs, TargetCommand};
 
@@ -52,6 +54,9 @@ pub enum Command {
     },
     /// Check the configuration, rules, grants and limits; every problem with file, line and help
     Check {
+        /// Also show what these files would change in the configuration that was applied last
+        #[arg(long)]
+        diff: bool,
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]
@@ -174,6 +179,9 @@ pub enum Command {
     /// Try, test and pin one rule
     #[command(subcommand)]
     Rule(RuleCommand),
+    /// Applied configurations: list, show, go back
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Rule generations: list, show, diff, roll back
     #[command(subcommand)]
     Rules(RulesCommand),

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use postroom::cli::{
-    AuthCommand, COMPILE, Cli, Command, MailCommand, MailboxCommand, PluginCommand, RuleCommand,
-    RulesCommand, ShadowCommand, TargetCommand,
+    AuthCommand, COMPILE, Cli, Command, ConfigCommand, MailCommand, MailboxCommand, PluginCommand,
+    RuleCommand, RulesCommand, ShadowCommand, TargetCommand,
 };
 use postroom::{commands, logging, output};
 use postroom_rules::rulebook;
@@ -29,7 +29,11 @@ fn main() -> ExitCode {
         Command::Compile { .. } => Ok(ExitCode::FAILURE),
         Command::Demo(args) => commands::demo::demo(&args),
         Command::Init { dir } => commands::init::init(&dir),
-        Command::Check { config, output } => commands::check::check(&config.config, output.json),
+        Command::Check {
+            diff,
+            config,
+            output,
+        } => commands::check::check(&config.config, diff, output.json),
         Command::Dev { config, args } => commands::dev::dev(&config.config, &args),
         Command::Run {
             config,
@@ -211,6 +215,19 @@ fn main() -> ExitCode {
                 force,
             };
             commands::rule::pin(&config.config, &wanted)
+        }
+        Command::Config(ConfigCommand::List {
+            limit,
+            config,
+            output,
+        }) => commands::config::list(&config.config, limit, output.json),
+        Command::Config(ConfigCommand::Show {
+            number,
+            config,
+            output,
+        }) => commands::config::show(&config.config, number, output.json),
+        Command::Config(ConfigCommand::Back { number, config }) => {
+            commands::config::back(&config.config, number)
         }
         Command::Rules(RulesCommand::List {
             limit,

@@ -1,5 +1,6 @@
 //! A `postroom run` in the background, with its log.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -45,6 +46,41 @@ impl Running {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Returns the local ports of its open connections to a port of this machine: a session that is lost and made again has another.
+    pub fn connections_to(&self, port: u16) -> BTreeSet<u16> {
+        let proc = PathBuf::from(format!("/proc/{}", self.pid()));
+        let sockets: BTreeSet<String> = std::fs::read_dir(proc.join("fd"))
+            .expect("the descriptors of postroom")
+            .filter_map(|it| std::fs::read_link(it.ok()?.path()).ok())
+            .filter_map(|it| {
+                let name = it.to_string_lossy().into_owned();
+                Some(name.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+            })
+            .collect();
+        let mut ports = BTreeSet::new();
+        for table in ["net/tcp", "net/tcp6"] {
+            let table = std::fs::read_to_string(proc.join(table)).unwrap_or_default();
+            for line in table.lines().skip(1) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let port_of = |at: usize| {
+                    let (_, port) = words.get(at)?.rsplit_once(':')?;
+                    u16::from_str_radix(port, 16).ok()
+                };
+                let is_open = words.get(3) == Some(&"01");
+                let is_its_own = words.get(9).is_some_and(|inode| sockets.contains(*inode));
+                if is_open && is_its_own && port_of(2) == Some(port) {
+                    ports.extend(port_of(1));
+                }
+            }
+        }
+        ports
+    }
+
+    /// Asks it to read its configuration again, by SIGHUP.
+    pub fn ask_to_reload(&self) {
+        signal(self.pid(), rustix::process::Signal::HUP);
     }
 
     /// Kills it with SIGKILL.

@@ -16,6 +16,7 @@ use postroom_sandbox::{
 use postroom_store::{RefusedRule, StoreError};
 use serde_json::json;
 
+use crate::commands::config;
 use crate::store;
 use crate::{connections, expiry};
 use postroom_config::{Config, Problem, RuleUse};
@@ -73,7 +74,7 @@ impl From<Problem> for Findings {
     }
 }
 
-pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+pub fn check(file: &Path, diff: bool, json: bool) -> anyhow::Result<ExitCode> {
     let loader = Loader::new(file);
     let mut report = survey(file, &|wanted, gate| loader.load(wanted, gate));
     if let Some(Err(problem)) = loader.refused.into_inner() {
@@ -104,6 +105,9 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
         }
     } else {
         print_wants(&report.wants);
+    }
+    if diff && let Err(error) = config::diff(file, json) {
+        eprintln!("cannot be compared: {error:#}");
     }
     let file = file.display();
     match report.problems.len() {

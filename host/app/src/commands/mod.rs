@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod dev;
 pub mod import;

@@ -123,6 +123,8 @@ impl Live {
                 match self.apply(update, noticed).await {
                     Ok(applied) => self.publish(seen, applied, refused),
                     Err(error) => {
+                        // The next look tries again.
+                        seen.files = None;
                         tracing::error!("the configuration could not be applied: {error:#}");
                     }
                 }

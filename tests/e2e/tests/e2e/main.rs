@@ -19,6 +19,7 @@ mod bombs;
 mod brakes;
 mod commands;
 mod compile;
+mod configuration;
 mod crash;
 mod dev;
 mod ews;
