@@ -232,3 +232,64 @@ fn configurations_are_listed_compared_and_restored() {
         ["+ tenant initech", "+ mailbox initech", "~ mailbox globex"]
     );
 }
+
+#[test]
+fn settings_contacts_and_the_tenant_of_a_mailbox_change_with_a_save() {
+    let (room, running) = started();
+    room.write(
+        "rules/told.js",
+        "export function decide(mail, ctx) {\n  const who = ctx.lookup.contact(\"jane@acme.example\");\n  return ticket({ queue: `${ctx.tenant} ${ctx.settings.word} ${who ? who.name : \"nobody\"}` });\n}\n",
+    );
+    let told = |tenant: &str, word: &str, contacts: &str| {
+        let file = format!(
+            "[tenants.{tenant}]\ngrants = [\"lookup\"]\n{contacts}[tenants.{tenant}.settings.\"rules/told.js\"]\nword = \"{word}\"\n[mailboxes.hooli]\ntenant = \"{tenant}\"\nprotocol = \"spool\"\npath = \"spool-hooli\"\nevery = \"1s\"\nrules = [\"rules/told.js\"]\n"
+        );
+        room.write("clients/hooli.toml", file);
+    };
+    let queue = |subject: &str| decided(&room, "hooli", subject)["actions"][0]["queue"].clone();
+    room.write("jane.csv", "email,name\njane@acme.example,Jane\n");
+    room.write("joan.csv", "email,name\njane@acme.example,Joan\n");
+
+    told("hooli", "one", "");
+    running.await_log("configuration=2");
+    assert_eq!(queue("plain"), "hooli one nobody");
+    told("hooli", "two", "contacts = \"jane.csv\"\n");
+    running.await_log("configuration=3");
+    assert_eq!(queue("with contacts"), "hooli two Jane");
+    told("hooli", "two", "contacts = \"joan.csv\"\n");
+    running.await_log("configuration=4");
+    assert_eq!(queue("with others"), "hooli two Joan");
+    told("hooli", "two", "");
+    running.await_log("configuration=5");
+    assert_eq!(queue("without contacts"), "hooli two nobody");
+    told("initech", "two", "");
+    running.await_log("configuration=6");
+    assert_eq!(queue("of another"), "initech two nobody");
+    assert_eq!(room.decision("of another")["tenant"], "initech");
+    assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn the_first_account_comes_with_a_save() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    room.write("rules/acme.js", RULE);
+    let config = room.config(&["rules/acme.js"], "");
+    let (tls, rest) = config.split_once("[profiles.acme]").unwrap();
+    // What concerns TLS needs a restart.
+    client(&room, "globex", "");
+    room.write(
+        "postroom.toml",
+        format!("include = [\"clients/*.toml\"]\n{tls}"),
+    );
+    let running = room.start();
+    decided(&room, "globex", "without an account");
+    room.write(
+        "postroom.toml",
+        format!("include = [\"clients/*.toml\"]\n{tls}[profiles.acme]{rest}"),
+    );
+    running.await_log("mailbox support");
+    room.deliver(mail("with an account", "…"));
+    room.await_decision("with an account");
+    assert!(wait_for(PATIENCE, || room.count("Processed") == 1));
+    assert_eq!(running.stop(), Some(0));
+}
