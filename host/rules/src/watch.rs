@@ -31,6 +31,8 @@ pub struct FolderWatch {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     recheck: Interval,
+    /// When the save was noticed whose end is waited for.
+    noticed: Option<Instant>,
 }
 
 impl Default for FolderWatch {
@@ -57,6 +59,7 @@ impl Default for FolderWatch {
             watcher,
             watched: BTreeSet::new(),
             recheck: tokio::time::interval_at(tokio::time::Instant::now() + RECHECK, RECHECK),
+            noticed: None,
         }
     }
 }
@@ -95,15 +98,16 @@ impl FolderWatch {
     }
 
     /// Waits for a save and its end. Returns when it was noticed; `None` from time to time, for file systems that send no
-    /// notifications.
+    /// notifications. Dropping this future loses no save.
     pub async fn changed(&mut self) -> Option<Instant> {
-        tokio::select! {
-            rung = self.bell.recv() => {
-                settle(&mut self.bell).await;
-                rung
+        if self.noticed.is_none() {
+            tokio::select! {
+                rung = self.bell.recv() => self.noticed = rung,
+                _ = self.recheck.tick() => return None,
             }
-            _ = self.recheck.tick() => None,
         }
+        settle(&mut self.bell, self.noticed?).await;
+        self.noticed.take()
     }
 }
 
@@ -157,12 +161,26 @@ pub async fn watch(rules: Arc<RuleBook>, directories: Arc<Directories>, stop: Ca
     }
 }
 
-async fn settle(bell: &mut mpsc::Receiver<Instant>) {
-    let since = Instant::now();
+async fn settle(bell: &mut mpsc::Receiver<Instant>, since: Instant) {
     while since.elapsed() < LONGEST_WAIT {
         match timeout(QUIET, bell.recv()).await {
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_save_is_not_lost_when_something_else_comes_first() {
+        let mut folders = FolderWatch::default();
+        folders.ring();
+        // The end of the save is waited for, and meanwhile something else happens.
+        let early = timeout(QUIET / 10, folders.changed()).await;
+        assert!(early.is_err());
+        assert!(folders.changed().await.is_some());
     }
 }
