@@ -42,6 +42,7 @@ impl Case {
             numbers: (1..).take(numbers).collect(),
             requesters,
             sent,
+            is_answered: false,
         };
         effects(self.committing(), &InstallationSecret::new([7; 32]), facts)
     }
@@ -112,6 +113,7 @@ fn reply(text: &str) -> Action {
     Action::Reply(Reply {
         text: text.into(),
         html: None,
+        once: false,
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod acks;
 mod brakes;
+mod conversations;
 mod commit;
 mod control;
 mod directory;

@@ -39,6 +39,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/012_rule_history.sql"),
     include_str!("../../migrations/013_positions.sql"),
     include_str!("../../migrations/014_targets.sql"),
+    include_str!("../../migrations/018_answered.sql"),
 ];
 
 /// The part of a migration that SQL cannot do.
