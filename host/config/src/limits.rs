@@ -8,8 +8,8 @@ use postroom_core::{
     StrikeLimits, TestLimits,
 };
 
-use super::{LineLimits, SizeLimits};
 use super::reader::Section;
+use super::{LineLimits, SizeLimits};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -177,9 +177,7 @@ pub fn read_mailbox(mailbox: &Section, line: &LineLimits) -> SizeLimits {
         }
     }
     let others = LINE_KEYS.iter().copied();
-    let others: Vec<_> = others
-        .filter(|key| !MAILBOX_KEYS.contains(key))
-        .collect();
+    let others: Vec<_> = others.filter(|key| !MAILBOX_KEYS.contains(key)).collect();
     section.misplaced(
         &others,
         "is a limit of the line, which all mailboxes share",

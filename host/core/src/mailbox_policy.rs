@@ -98,7 +98,9 @@ impl NewTickets {
         for action in completed.actions {
             match action {
                 // The rule's own reply is about the ticket.
-                Action::Ticket(_) | Action::Reply(_) => refused.push(refusal(action, NO_NEW_TICKETS)),
+                Action::Ticket(_) | Action::Reply(_) => {
+                    refused.push(refusal(action, NO_NEW_TICKETS))
+                }
                 action => actions.push(action),
             }
         }
@@ -473,10 +475,18 @@ mod tests {
             ("xn--bcher-kva.example", "x@B\u{dc}CHER.example", true),
         ] {
             let parsed = &patterns(&[pattern])[0];
-            assert_eq!(parsed.matches(&person(sender)), matches, "{pattern} {sender}");
+            assert_eq!(
+                parsed.matches(&person(sender)),
+                matches,
+                "{pattern} {sender}"
+            );
         }
         for text in ["", "*@acme.example", "@acme.example", "a b@acme.example"] {
-            assert_eq!(SenderPattern::parse(text, |it| !it.is_empty()), None, "{text}");
+            assert_eq!(
+                SenderPattern::parse(text, |it| !it.is_empty()),
+                None,
+                "{text}"
+            );
         }
     }
 
@@ -497,7 +507,10 @@ mod tests {
     fn a_sender_that_cannot_be_read_or_is_disowned_is_not_allowed() {
         let nobody = mail("Subject: x");
         let reason = "the mail has no readable sender, and only some are allowed";
-        assert_eq!(against(&["acme.example"], &[], &nobody), Some(reason.into()));
+        assert_eq!(
+            against(&["acme.example"], &[], &nobody),
+            Some(reason.into())
+        );
         assert_eq!(against(&[], &["acme.example"], &nobody), None);
         let mut forged = ann();
         forged.authentication.dmarc = AuthVerdict::Fail;

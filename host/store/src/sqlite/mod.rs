@@ -2,9 +2,9 @@
 
 mod acks;
 mod brakes;
-mod conversations;
 mod commit;
 mod control;
+mod conversations;
 mod directory;
 mod error;
 mod generations;

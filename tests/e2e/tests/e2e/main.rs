@@ -51,6 +51,7 @@ mod scaffolds;
 mod send;
 mod shadow;
 mod stop;
+mod switches;
 mod targets;
 mod trouble;
 mod types;
