@@ -13,7 +13,7 @@ use super::values::{is_host_name, optional, read_limited_inside};
 const ANSWER_BYTES: u64 = 8 << 10;
 const ANSWER_CURE: &str = "write { text = \"…\" } or { file = \"path\" }";
 
-/// Reads what a mailbox accepts.
+/// Reads the senders and new tickets that a mailbox accepts.
 pub fn read_policy(mailbox: &Section) -> Option<MailboxPolicy> {
     let senders = optional(mailbox, "senders", read_senders);
     let new_tickets = read_new_tickets(mailbox);
@@ -137,7 +137,7 @@ fn read_answer_file(item: &Item) -> Option<String> {
     Some(text)
 }
 
-/// Returns the first `{word}` that is no placeholder. A person who writes one expects it to be replaced.
+/// Returns the first `{word}` that is not a placeholder, since its author expects it to be replaced.
 fn unknown_placeholder(text: &str) -> Option<&str> {
     let mut rest = text;
     while let Some(at) = rest.find('{') {

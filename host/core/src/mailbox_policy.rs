@@ -1,5 +1,5 @@
-//! What a mailbox accepts: the senders whose mail its rules see, and whether that mail may open tickets. Pure functions, so that a
-//! replay applies them as the line did.
+//! The policy of a mailbox: the senders whose mail its rules see, and whether that mail may open tickets. Pure functions, so that
+//! a replay applies the policy as the line did.
 
 use crate::complete::{Completed, ReplyPolicy, shortened};
 use crate::context::{Context, Thread};
@@ -13,7 +13,7 @@ const NO_NEW_TICKETS: &str = "new requests are refused here";
 /// The most characters of an address or a subject in a reason or an answer.
 const QUOTED_CHARS: usize = 200;
 
-/// What a mailbox accepts.
+/// The senders and new tickets that a mailbox accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MailboxPolicy {
     /// `None` if everybody may write.

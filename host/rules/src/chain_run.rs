@@ -45,7 +45,7 @@ pub struct Place<'a> {
     pub own_addresses: &'a [String],
     /// Whether the mailbox has an outgoing.
     pub has_outgoing: bool,
-    /// What the mailbox accepts.
+    /// The senders and new tickets that the mailbox accepts.
     pub policy: &'a MailboxPolicy,
     pub capabilities: &'a dyn CapabilityProvider,
 }

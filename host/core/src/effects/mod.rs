@@ -210,11 +210,12 @@ impl MailFacts {
         }
     }
 
-    /// Returns the conversation with this sender that the mail belongs to.
-    fn conversation(&self, from: &Address) -> Conversation {
+    /// Returns the conversation with this sender that the mail belongs to: the mail, the conversation's first one, and as many of
+    /// the latest.
+    fn conversation(&self, from: &Address, latest: usize) -> Conversation {
         // The first mail of a conversation is the last reference.
-        let first = self.references.iter().skip(CONVERSATION_IDS).last();
-        let others = self.references.iter().take(CONVERSATION_IDS);
+        let first = self.references.iter().skip(latest).last();
+        let others = self.references.iter().take(latest);
         let message_ids = others.chain(first).chain([&self.message_id]);
         Conversation {
             person: person(&from.email),
@@ -244,7 +245,7 @@ impl<'a> Committing<'a> {
                     let from = self.mail.from.iter();
                     if reply.once {
                         let of = from.clone().next();
-                        needs.conversation = of.map(|from| self.mail.conversation(from));
+                        needs.conversation = of.map(|from| self.mail.conversation(from, CONVERSATION_IDS));
                     }
                     from.map(|from| person(&from.email)).collect()
                 }
@@ -381,8 +382,8 @@ impl<'a> Builder<'a, '_> {
         let ticket = self.effects.ticket.map(ticket_name);
         let id = self.message_id(n, route);
         let conversation = reply.once.then(|| {
-            let mut conversation = facts.conversation(to);
-            // An answer to the answer belongs to the conversation, too.
+            // A later mail refers to the first one or to the answer, so that the others need not be stored.
+            let mut conversation = facts.conversation(to, 0);
             conversation.message_ids.push(id.clone());
             conversation
         });
