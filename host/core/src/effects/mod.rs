@@ -245,7 +245,8 @@ impl<'a> Committing<'a> {
                     let from = self.mail.from.iter();
                     if reply.once {
                         let of = from.clone().next();
-                        needs.conversation = of.map(|from| self.mail.conversation(from, CONVERSATION_IDS));
+                        needs.conversation =
+                            of.map(|from| self.mail.conversation(from, CONVERSATION_IDS));
                     }
                     from.map(|from| person(&from.email)).collect()
                 }

@@ -268,6 +268,8 @@ fn pop3_obeys_the_mailboxs_own_limits() {
         &limits_table(),
     );
     assert_sizes(&room, |mail| room.deliver(mail));
+    // A mail of which only the beginning is kept is never deleted.
+    assert_eq!(room.count("INBOX"), 1);
 }
 
 #[test]
