@@ -10,6 +10,7 @@ use crate::message::Message;
 /// The rule named by decisions that the mailbox made itself.
 pub const MAILBOX_RULE: &str = "mailbox";
 const NO_NEW_TICKETS: &str = "new requests are refused here";
+const FORGED: &str = "the sender may be forged: dmarc=fail";
 /// The most characters of an address or a subject in a reason or an answer.
 const QUOTED_CHARS: usize = 200;
 
@@ -110,7 +111,9 @@ impl NewTickets {
                 html: None,
                 once: true,
             });
-            match policy.against_reply(mail) {
+            let disowned = mail.authentication.disowns_sender();
+            let forged = || disowned.then(|| FORGED.to_owned());
+            match policy.against_reply(mail).or_else(forged) {
                 Some(reason) => refused.push(refusal(answer, &reason)),
                 None => actions.push(answer),
             }
@@ -453,6 +456,16 @@ mod tests {
             assert_eq!(done.outcome, Outcome::Ignored, "{headers}");
             assert_eq!(reasons(&done), [NO_NEW_TICKETS, reason]);
         }
+    }
+
+    /// An answer to a forged sender would carry the forger's subject to a stranger.
+    #[test]
+    fn a_disowned_sender_gets_no_answer() {
+        let mut forged = ann();
+        forged.authentication.dmarc = AuthVerdict::Fail;
+        let done = applied(vec![ticket()], Outcome::Ticket, &forged, None, false);
+        assert_eq!(done.outcome, Outcome::Ignored);
+        assert_eq!(reasons(&done), [NO_NEW_TICKETS, FORGED]);
     }
 
     #[test]

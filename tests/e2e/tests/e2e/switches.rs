@@ -161,6 +161,13 @@ fn a_mail_on_which_a_rule_failed_is_kept_for_a_person() {
     assert_eq!(kept["rule"], "mailbox");
     assert_eq!(room.sent().len(), 0);
     room.assert_balanced(1);
+    // A replay shows what the mended rule makes of it.
+    room.write(
+        "rules/broken.js",
+        "export function decide(mail) { return alert({ key: \"disk\", state: \"firing\" }); }\n",
+    );
+    let said = both(&room.postroom(&["replay", "--json"]));
+    assert!(said.contains("\"outcome\":\"alert\""), "{said}");
 }
 
 #[test]
