@@ -161,7 +161,7 @@ fn a_mail_on_which_a_rule_failed_is_kept_for_a_person() {
     assert_eq!(kept["rule"], "mailbox");
     assert_eq!(room.sent().len(), 0);
     room.assert_balanced(1);
-    // A replay shows what the mended rule makes of it.
+    // A replay shows the decision of the corrected rule.
     room.write(
         "rules/broken.js",
         "export function decide(mail) { return alert({ key: \"disk\", state: \"firing\" }); }\n",
