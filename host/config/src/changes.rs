@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, LineLimits};
+use super::{Config, LineLimits, MailboxConfig};
 
 /// What differs between a configuration and the one before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -120,6 +120,19 @@ impl Changes {
         }
         let gone = before.iter().filter(|it| !new.contains(name(it)));
         self.removed.extend(gone.map(named));
+    }
+}
+
+impl MailboxConfig {
+    /// Returns whether the session of one serves the other as well: what differs concerns only how its mail is decided.
+    pub fn has_same_session(&self, other: &Self) -> bool {
+        let named = |it: &Self| (it.name.clone(), it.tenant.clone(), it.address.clone());
+        let checks = |it: &Self| (it.every, it.session, it.protocol_log_bytes);
+        let after = |it: &Self| (it.after_done.clone(), it.after_failed.clone());
+        named(self) == named(other)
+            && self.source == other.source
+            && checks(self) == checks(other)
+            && after(self) == after(other)
     }
 }
 

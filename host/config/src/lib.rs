@@ -19,6 +19,7 @@ mod servers;
 mod sinks;
 mod sources;
 pub mod suggest;
+mod switches;
 mod targets;
 mod tenants;
 mod update;
@@ -34,7 +35,8 @@ use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
 use postroom_core::effects::person;
 use postroom_core::{
-    Address, After, AutomaticLimits, Grants, ItemKind, Limits, StrikeLimits, TestLimits,
+    Address, After, AutomaticLimits, Grants, ItemKind, Limits, MailboxPolicy, StrikeLimits,
+    TestLimits,
 };
 use postroom_net::TlsMode;
 use rustls_pki_types::CertificateDer;
@@ -213,6 +215,29 @@ pub struct MailboxConfig {
     pub deliver_old: bool,
     /// The size at which the file of its protocol log is rotated; `None` writes no log.
     pub protocol_log_bytes: Option<u64>,
+    /// The senders and new tickets that it accepts.
+    pub policy: MailboxPolicy,
+    pub size: SizeLimits,
+    pub session: SessionUse,
+}
+
+/// The limits on the size of a mailbox's mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeLimits {
+    /// The largest mail that is parsed; a larger one is quarantined.
+    pub message_bytes: u64,
+    /// The largest mail that is journalled in full; only the beginning of a larger one is fetched.
+    pub raw_bytes: u64,
+}
+
+/// How long a session with a mailbox's server is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionUse {
+    /// As long as it lasts.
+    #[default]
+    Kept,
+    /// For one check; it is closed until the next.
+    PerCheck,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -627,6 +652,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
             facts: &facts,
             trusted: trusted.as_deref(),
             tenant_files: &tenant_files,
+            limits: &limits,
             outgoing_profiles: &outgoing.profiles,
         },
     );

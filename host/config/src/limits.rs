@@ -8,8 +8,8 @@ use postroom_core::{
     StrikeLimits, TestLimits,
 };
 
-use super::LineLimits;
 use super::reader::Section;
+use super::{LineLimits, SizeLimits};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -64,6 +64,9 @@ const LINE_KEYS: &[&str] = &[
     "loaded_total",
     "drain",
 ];
+
+/// The limits of the line that a mailbox may set for itself.
+const MAILBOX_KEYS: &[&str] = &["message_bytes", "raw_bytes"];
 
 impl Default for LineLimits {
     fn default() -> Self {
@@ -150,6 +153,38 @@ pub fn read_tenant(tenant: &Section, all: &TenantLimits) -> TenantLimits {
         section.finish();
     }
     limits
+}
+
+/// Returns the limits of a mailbox: those of the line, except for those it sets itself.
+pub fn read_mailbox(mailbox: &Section, line: &LineLimits) -> SizeLimits {
+    let mut size = SizeLimits {
+        message_bytes: line.message_bytes,
+        raw_bytes: line.raw_bytes,
+    };
+    let Some(section) = mailbox.section("limits", "a mailbox's limits") else {
+        return size;
+    };
+    let has_own = section.item("message_bytes").is_some();
+    set_size(&section, "message_bytes", MAIL, &mut size.message_bytes);
+    set_size(&section, "raw_bytes", MAIL, &mut size.raw_bytes);
+    if size.message_bytes > size.raw_bytes {
+        match has_own {
+            true => section.problem(
+                "message_bytes is larger than raw_bytes, so that mails would be parsed which were cut",
+                "set raw_bytes here too, at least as large as message_bytes",
+            ),
+            false => size.message_bytes = size.raw_bytes,
+        }
+    }
+    let others = LINE_KEYS.iter().copied();
+    let others: Vec<_> = others.filter(|key| !MAILBOX_KEYS.contains(key)).collect();
+    section.misplaced(
+        &others,
+        "is a limit of the line, which all mailboxes share",
+        "move it to [limits]",
+    );
+    section.finish();
+    size
 }
 
 impl TenantLimits {

@@ -9,7 +9,9 @@ use super::profiles::AllProfileFacts;
 use super::reader::{Item, Section, quoted};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
-use super::{Declared, MailboxConfig, Names, SourceConfig, authentication};
+use super::{
+    Declared, LineLimits, MailboxConfig, Names, SourceConfig, authentication, limits, switches,
+};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -20,6 +22,7 @@ const PROTOCOL_LOG: std::ops::RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 10
 pub struct Surroundings<'s> {
     /// The files that define the tenants.
     pub tenant_files: &'s HashMap<String, usize>,
+    pub limits: &'s LineLimits,
     pub names: &'s Names,
     pub facts: &'s AllProfileFacts,
     /// The list that mailboxes without their own list trust; `None` if it could not be read.
@@ -108,7 +111,9 @@ fn read_one(
     let protocol_log = section
         .item("protocol_log")
         .map(|item| read_protocol_log(&item, protocol));
-    section.later(&["new_tickets"]);
+    let policy = switches::read_policy(&section);
+    let session = switches::read_session(&section, protocol);
+    let size = limits::read_mailbox(&section, around.limits);
     let address_item = section.item("address");
     let address = address_item.as_ref().map(|item| item.address());
     let aliases_item = section.item("aliases");
@@ -160,6 +165,9 @@ fn read_one(
         outgoing: outgoing.map_or(Some(None), |outgoing| outgoing.map(Some))?,
         deliver_old: deliver_old?,
         protocol_log_bytes: protocol_log.map_or(Some(None), |bytes| bytes.map(Some))?,
+        policy: policy?,
+        size,
+        session: session?,
     })
 }
 

@@ -463,6 +463,16 @@ pub fn read_limited(path: &Path, max_bytes: u64) -> Result<String, String> {
     text_of(path, max_bytes, postroom_files::read(path, max_bytes))
 }
 
+/// Returns the same for a file that must be in a folder, wherever its symbolic links lead.
+pub fn read_limited_inside(folder: &Path, name: &str, max_bytes: u64) -> Result<String, String> {
+    let path = folder.join(name);
+    text_of(
+        &path,
+        max_bytes,
+        postroom_files::read_within(folder, &path, max_bytes),
+    )
+}
+
 /// Returns the same for the file that a command line names.
 pub fn read_argument(path: &Path, max_bytes: u64) -> Result<String, String> {
     text_of(
@@ -513,7 +523,7 @@ fn bare_address(text: &str) -> Option<String> {
 
 /// Returns whether a text consists of labels of letters, digits, hyphens and underscores; other scripts are letters too
 /// (RFC 5890).
-fn is_host_name(text: &str) -> bool {
+pub(crate) fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {
             !label.is_empty()

@@ -86,7 +86,7 @@ impl ReplyPolicy<'_> {
     }
 
     /// Returns why the sender gets no reply; `None` if a reply may be sent.
-    fn against_reply(&self, mail: &Message) -> Option<String> {
+    pub(crate) fn against_reply(&self, mail: &Message) -> Option<String> {
         let Some(from) = &mail.from else {
             return Some("the mail has no readable sender".to_owned());
         };
@@ -377,7 +377,7 @@ fn fill(
             cutter.word(&mut alert.service, "service");
             cutter.fields(&mut alert.fields);
         }
-        Action::Reply(Reply { text, html }) => {
+        Action::Reply(Reply { text, html, .. }) => {
             cutter.body(text, "reply");
             if let Some(html) = html {
                 cutter.body(html, "reply's HTML");
@@ -579,7 +579,7 @@ fn one_line(text: &mut String) {
     }
 }
 
-fn shortened(text: &str, most: usize) -> String {
+pub(crate) fn shortened(text: &str, most: usize) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .take(most)

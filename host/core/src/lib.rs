@@ -20,6 +20,7 @@ pub mod identity;
 pub mod limits;
 pub mod lookup;
 pub mod mailbox;
+pub mod mailbox_policy;
 pub mod message;
 mod named;
 pub mod outgoing;
@@ -51,6 +52,9 @@ pub use limits::{
     Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, StrikeLimits, TestLimits,
 };
 pub use mailbox::MailboxState;
+pub use mailbox_policy::{
+    MAILBOX_RULE, MailboxPolicy, NewTickets, RefusedSender, SenderPattern, SenderPolicy,
+};
 pub use message::{
     Address, Attachment, AuthVerdict, Authentication, Classification, Header, Message, OverLimit,
 };

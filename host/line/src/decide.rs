@@ -252,6 +252,7 @@ fn lock<T>(todo: &Mutex<Todo<T>>) -> MutexGuard<'_, Todo<T>> {
 fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
     let settings = line.settings();
     let limits = &settings.limits;
+    let (message_bytes, raw_bytes) = (mailbox.size.message_bytes, mailbox.size.raw_bytes);
     let content = if mail.attempts >= limits.attempts {
         // If a mail also ended the process while its headers were read, it is not examined again.
         let headers = (mail.attempts == limits.attempts).then(|| headers(line, mailbox, &mail));
@@ -262,7 +263,7 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
             ),
             headers.flatten(),
         )
-    } else if !mail.whole && mail.size <= limits.raw_bytes {
+    } else if !mail.whole && mail.size <= raw_bytes {
         Content::Unreadable(
             "the server listed this mail but did not return it; its response is kept here".into(),
             None,
@@ -270,16 +271,16 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
     } else if !mail.whole {
         Content::Unreadable(
             format!(
-                "{} bytes, over limits.raw_bytes = {}: only its beginning is kept here, the mail itself stays on the server",
-                mail.size, limits.raw_bytes
+                "{} bytes, over limits.raw_bytes = {raw_bytes}: only its beginning is kept here, the mail itself stays on the server",
+                mail.size
             ),
             headers(line, mailbox, &mail),
         )
-    } else if mail.size > limits.message_bytes {
+    } else if mail.size > message_bytes {
         Content::Unreadable(
             format!(
-                "{} bytes, over limits.message_bytes = {}",
-                mail.size, limits.message_bytes
+                "{} bytes, over limits.message_bytes = {message_bytes}",
+                mail.size
             ),
             headers(line, mailbox, &mail),
         )
@@ -386,6 +387,7 @@ fn walk_chain(
         chain,
         own_addresses: &settings.own_addresses,
         has_outgoing: mailbox.outlets.outgoing.is_some(),
+        policy: &mailbox.policy,
         capabilities: &FromStore {
             facts: &line.facts,
             tenant: &mailbox.tenant,

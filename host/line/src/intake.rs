@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use postroom_core::backoff::backoff;
 use postroom_core::{Cursor, MailboxState};
-use postroom_mailbox::{Acknowledge, After, Batch, FetchLimits, InFlight, InFlightPermit, Source};
+use postroom_mailbox::{
+    Acknowledge, After, Batch, FetchLimits, InFlight, InFlightPermit, Source, SourceError,
+};
 use postroom_store::{Ack, PendingMail, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::rate_limiter::RateLimiter;
 use super::session_health::SessionHealth;
 use super::{Line, Mailbox};
-use postroom_config::Ready;
+use postroom_config::{Ready, SessionUse};
 use postroom_rules::crash;
 
 pub use error::IntakeError;
@@ -75,7 +77,7 @@ impl Intake {
             fetch: FetchLimits {
                 batch_mails: limits.batch_mails,
                 batch_bytes: limits.batch_bytes,
-                raw_bytes: limits.raw_bytes,
+                raw_bytes: mailbox.size.raw_bytes,
                 in_flight,
                 wait_for_room: true,
             },
@@ -303,8 +305,9 @@ impl Intake {
                 .min(self.every)
                 .min(until_admitted)
                 .min(until_good.unwrap_or(Duration::MAX));
+            let source = ready(&mut self.source)?;
             tokio::select! {
-                news = ready(&mut self.source)?.wait(wait) => news?,
+                news = wait_for_news(source, mailbox.session, wait) => news?,
                 () = self.stop.cancelled() => {}
             }
         }
@@ -396,8 +399,8 @@ impl Intake {
         let limits = &settings.limits;
         self.fetch.batch_mails = limits.batch_mails;
         self.fetch.batch_bytes = limits.batch_bytes;
-        self.fetch.raw_bytes = limits.raw_bytes;
         self.mailbox = self.configured.borrow_and_update().clone();
+        self.fetch.raw_bytes = self.mailbox.size.raw_bytes;
     }
 
     /// Returns how long held mail waits: zero if some of it may be decided now.
@@ -568,6 +571,22 @@ fn ready(source: &mut Ready<Box<dyn Source>>) -> Result<&mut dyn Source, IntakeE
 
 async fn connect(source: &mut Ready<Box<dyn Source>>) -> Result<(), IntakeError> {
     Ok(ready(source)?.connect().await?)
+}
+
+/// Waits for new mail, or until the next check is due if no session is kept for notifications.
+async fn wait_for_news(
+    source: &mut dyn Source,
+    session: SessionUse,
+    wait: Duration,
+) -> Result<(), SourceError> {
+    match session {
+        SessionUse::Kept => source.wait(wait).await,
+        SessionUse::PerCheck => {
+            source.close().await;
+            tokio::time::sleep(wait).await;
+            Ok(())
+        }
+    }
 }
 
 /// Waits until the account works again.

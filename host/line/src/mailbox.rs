@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use postroom_config::{Config, MailboxConfig};
-use postroom_core::{After, ItemKind, OutgoingRoute, Outlets, Routes};
+use postroom_config::{Config, MailboxConfig, SessionUse, SizeLimits};
+use postroom_core::{After, ItemKind, MailboxPolicy, OutgoingRoute, Outlets, Routes};
 use tracing::Span;
 
 /// A mailbox, with what applies to the mail in it.
@@ -17,6 +17,9 @@ pub struct Mailbox {
     pub after_done: After,
     pub after_failed: After,
     pub outlets: Arc<Outlets>,
+    pub policy: MailboxPolicy,
+    pub size: SizeLimits,
+    pub session: SessionUse,
 }
 
 impl Mailbox {
@@ -42,6 +45,9 @@ impl Mailbox {
             trusted: mailbox.trusted.clone(),
             after_done: mailbox.after_done.clone(),
             after_failed: mailbox.after_failed.clone(),
+            policy: mailbox.policy.clone(),
+            size: mailbox.size,
+            session: mailbox.session,
             outlets: Arc::new(Outlets {
                 routes: Routes {
                     ticket: takers(ItemKind::Ticket),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::{
-    Action, Client, Completed, Context, Decision, DecisionLimits, Message, Outcome, ReplyPolicy,
-    Thread, Trouble, TroubleKind, complete, fallback,
+    Action, ActionKinds, Client, Completed, Context, Decision, DecisionLimits, MAILBOX_RULE,
+    MailboxPolicy, Message, Outcome, ReplyPolicy, Thread, Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
 use postroom_store::{Conclusion, KvRead, KvWrite, LookupRead, Mark, StoreError};
@@ -45,6 +45,8 @@ pub struct Place<'a> {
     pub own_addresses: &'a [String],
     /// Whether the mailbox has an outgoing.
     pub has_outgoing: bool,
+    /// The senders and new tickets that the mailbox accepts.
+    pub policy: &'a MailboxPolicy,
     pub capabilities: &'a dyn CapabilityProvider,
 }
 
@@ -108,7 +110,8 @@ pub fn context(
     }
 }
 
-/// Runs the rules in order, then `fallback`: the first that does not pass decides.
+/// Runs the rules in order, then `fallback`: the first that does not pass decides. The mailbox's policy comes first where it
+/// refuses the sender, and last where it opens no tickets.
 pub fn run_chain(
     place: Place<'_>,
     message: &Arc<Message>,
@@ -133,8 +136,17 @@ pub fn run_chain(
         origin: Vec::new(),
     };
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
-    let mut completed = None;
-    for (number, rule) in place.chain.rules.iter().enumerate() {
+    let by_mailbox = (MAILBOX_RULE, env!("CARGO_PKG_VERSION"));
+    let senders = place.policy.senders.as_ref();
+    let mut completed = senders.and_then(|senders| senders.refusal(message));
+    let rules = match &completed {
+        Some(_) => {
+            by = by_mailbox;
+            &[]
+        }
+        None => &place.chain.rules[..],
+    };
+    for (number, rule) in rules.iter().enumerate() {
         let troubles = run.troubles.len();
         completed = run.ask(number, rule)?;
         if completed.is_none()
@@ -152,6 +164,17 @@ pub fn run_chain(
         }
     }
     let completed = completed.unwrap_or_else(|| fallback(message, &run.troubles, &run.limits));
+    let opens_ticket = completed.outcome == Outcome::Ticket;
+    let completed = place.policy.new_tickets.apply(
+        completed,
+        message,
+        &run.context,
+        !run.troubles.is_empty(),
+        &run.reply_policy(ActionKinds::ALL),
+    );
+    if opens_ticket && completed.outcome == Outcome::Quarantined {
+        by = by_mailbox;
+    }
     let mut origin = run.origin.into_iter();
     let conclusion = Conclusion {
         decision: Decision {
@@ -291,18 +314,22 @@ impl ChainRun<'_> {
         actions: Vec<Action>,
         grants: &Grants,
     ) -> Result<Result<Completed, (TroubleKind, String)>, StoreError> {
-        let manners = ReplyPolicy {
-            own_addresses: self.place.own_addresses,
-            has_outgoing: self.place.has_outgoing,
-            granted: grants.actions,
-            limits: &self.limits,
-        };
+        let manners = self.reply_policy(grants.actions);
         match complete(actions, self.message, &self.context, &manners) {
             Ok(completed) => {
                 let known = self.on_known_tickets(completed)?;
                 Ok(known.map_err(|reason| (TroubleKind::InvalidDecision, reason)))
             }
             Err(nonsense) => Ok(Err((nonsense.kind(), nonsense.to_string()))),
+        }
+    }
+
+    fn reply_policy(&self, granted: ActionKinds) -> ReplyPolicy<'_> {
+        ReplyPolicy {
+            own_addresses: self.place.own_addresses,
+            has_outgoing: self.place.has_outgoing,
+            granted,
+            limits: &self.limits,
         }
     }
 

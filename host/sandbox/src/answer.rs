@@ -69,6 +69,7 @@ fn action(action: types::Action, limits: &Limits) -> Result<Action, RuleTrouble>
         types::Action::Reply(reply) => Action::Reply(decision::Reply {
             text: reply.text,
             html: reply.html,
+            once: false,
         }),
         types::Action::Forward(forward) => Action::Forward { to: forward.to },
         types::Action::Ignore(reason) => Action::Ignore { reason },

@@ -43,16 +43,17 @@ pub fn import(
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
     let mut config = load_in_part(config)?;
-    if config.mailbox(mailbox).is_none() {
+    let Some(owner) = config.mailbox(mailbox) else {
         return Err(no_mailbox(&config, mailbox));
-    }
+    };
+    let raw_bytes = owner.size.raw_bytes;
     for owner in &mut config.mailboxes {
         owner.deliver_old |= options.deliver && owner.name == mailbox;
     }
     let delivers = config.mailbox(mailbox).is_some_and(|it| it.deliver_old);
     let config = Arc::new(config);
     let young_since_ms = Clock::system().now_ms() - YOUNG_MS;
-    let (raw_bytes, batch_bytes) = (config.limits.raw_bytes, config.limits.batch_bytes);
+    let batch_bytes = config.limits.batch_bytes;
     let work = async |bus: &Bus| {
         let stop = CancellationToken::new();
         let events = bus.publisher();

@@ -53,12 +53,13 @@ impl Mailboxes {
         (mailboxes, starting)
     }
 
-    /// Stops the sessions of mailboxes that are gone or that changed; those of all others go on.
+    /// Stops the sessions of mailboxes that are gone, or that changed so that they need another session; those of all others go on.
     pub fn stop_changed(&mut self, after: &Config) -> Vec<Stopped> {
         let mut stopped = Vec::new();
         self.0.retain(|name, running| {
             let now = after.mailbox(name);
-            let stays = now.is_some_and(|now| *now == running.config && running.is_ready);
+            let stays = now.is_some_and(|now| now.has_same_session(&running.config));
+            let stays = stays && running.is_ready;
             if !stays {
                 running.stop.cancel();
                 stopped.push(Stopped {
@@ -81,8 +82,9 @@ impl Mailboxes {
     ) -> Vec<Starting> {
         let mut starting = Vec::new();
         for mailbox in &config.mailboxes {
-            match self.0.get(&mailbox.name) {
+            match self.0.get_mut(&mailbox.name) {
                 Some(running) => {
+                    running.config = mailbox.clone();
                     running
                         .mailbox
                         .send_replace(Arc::new(Mailbox::of(config, mailbox)));

@@ -22,6 +22,10 @@ const PARTICIPANTS: usize = 50;
 const OLD_MAIL: &str = "old mail";
 const NO_SENDER: &str = "the mail names no sender";
 const NO_OUTGOING: &str = "the mailbox has no outgoing";
+const ANSWERED: &str = "the sender already had this answer in this conversation";
+
+/// The most mails that a mail refers to by which its conversation is recognised.
+const CONVERSATION_IDS: usize = 20;
 
 /// Facts about the mail that was decided.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -85,6 +89,17 @@ pub struct Needs {
     pub requesters: Vec<i64>,
     /// The counts of automatic mail, if the decision sends mail.
     pub sent: Option<SentNeeds>,
+    /// The conversation, if the decision sends an answer that its sender gets only once in it.
+    pub conversation: Option<Conversation>,
+}
+
+/// A conversation with one person, recognised by any of its mails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// As [`person`] returns it.
+    pub person: String,
+    /// Without angle brackets.
+    pub message_ids: Vec<String>,
 }
 
 /// The persons and the ticket whose automatic mails of the last hour count.
@@ -103,6 +118,8 @@ pub struct EffectInputs {
     /// The bare addresses of the requesters in lower case, for tickets that have one.
     pub requesters: BTreeMap<i64, String>,
     pub sent: SentLately,
+    /// Whether the person already had an answer of this kind in the conversation.
+    pub is_answered: bool,
 }
 
 /// All that a commit writes besides the decision itself.
@@ -162,6 +179,8 @@ pub struct Dispatch<'a> {
     pub persons: Vec<String>,
     /// The recipients who join the ticket.
     pub participants: BTreeSet<String>,
+    /// The conversation, this mail included, in which its recipient gets no other answer of this kind.
+    pub conversation: Option<Conversation>,
 }
 
 impl MailFacts {
@@ -190,6 +209,19 @@ impl MailFacts {
             confirmed: message.authentication.confirms_sender(),
         }
     }
+
+    /// Returns the conversation with this sender that the mail belongs to: the mail, the conversation's first one, and as many of
+    /// the latest.
+    fn conversation(&self, from: &Address, latest: usize) -> Conversation {
+        // The first mail of a conversation is the last reference.
+        let first = self.references.iter().skip(latest).last();
+        let others = self.references.iter().take(latest);
+        let message_ids = others.chain(first).chain([&self.message_id]);
+        Conversation {
+            person: person(&from.email),
+            message_ids: message_ids.cloned().collect(),
+        }
+    }
 }
 
 impl<'a> Committing<'a> {
@@ -209,8 +241,13 @@ impl<'a> Committing<'a> {
         }
         for action in actions {
             let persons: Vec<String> = match action {
-                Action::Reply(_) => {
+                Action::Reply(reply) => {
                     let from = self.mail.from.iter();
+                    if reply.once {
+                        let of = from.clone().next();
+                        needs.conversation =
+                            of.map(|from| self.mail.conversation(from, CONVERSATION_IDS));
+                    }
                     from.map(|from| person(&from.email)).collect()
                 }
                 Action::Forward { to } => to.iter().map(|to| person(bare_address(to))).collect(),
@@ -258,6 +295,7 @@ pub fn effects<'a>(
         secret,
         requesters: facts.requesters,
         sent: facts.sent,
+        is_answered: facts.is_answered,
         effects: Effects {
             ticket: numbers
                 .peek()
@@ -293,6 +331,7 @@ struct Builder<'a, 's> {
     requesters: BTreeMap<i64, String>,
     /// Counts the mails of this decision too.
     sent: SentLately,
+    is_answered: bool,
     effects: Effects<'a>,
 }
 
@@ -338,10 +377,21 @@ impl<'a> Builder<'a, '_> {
             Ok(found) => found,
             Err(reason) => return self.refuse(n, reason),
         };
+        if reply.once && std::mem::replace(&mut self.is_answered, true) {
+            return self.refuse(n, ANSWERED);
+        }
         let ticket = self.effects.ticket.map(ticket_name);
         let id = self.message_id(n, route);
+        let conversation = reply.once.then(|| {
+            // A later mail refers to the first one or to the answer, so that the others need not be stored.
+            let mut conversation = facts.conversation(to, 0);
+            conversation.message_ids.push(id.clone());
+            conversation
+        });
         let mail = outgoing::reply(facts, to, reply, ticket.as_deref(), id);
-        self.dispatch(n, route, mail, false)
+        let mut dispatch = self.dispatch(n, route, mail, false)?;
+        dispatch.conversation = conversation;
+        Some(Effect::Mail(Box::new(dispatch)))
     }
 
     fn forward(&mut self, n: usize, to: &[String]) -> Option<Effect<'a>> {
@@ -351,7 +401,8 @@ impl<'a> Builder<'a, '_> {
         };
         let id = self.message_id(n, route);
         let mail = outgoing::forward(self.of.mail, to, id);
-        self.dispatch(n, route, mail, self.of.recipients_join())
+        let dispatch = self.dispatch(n, route, mail, self.of.recipients_join())?;
+        Some(Effect::Mail(Box::new(dispatch)))
     }
 
     /// Returns the mailbox's outgoing. The outer error is about the mail, the inner one about the mailbox.
@@ -368,16 +419,16 @@ impl<'a> Builder<'a, '_> {
         route: &'a OutgoingRoute,
         mail: OutgoingMail,
         join: bool,
-    ) -> Option<Effect<'a>> {
+    ) -> Option<Dispatch<'a>> {
         let ticket = self.effects.ticket;
         let persons: Vec<String> = mail.to.iter().map(|to| person(&to.email)).collect();
         if let Err(brake) = self.sent.count(&route.automatic, &persons, ticket) {
-            let refused = self.refuse(n, brake.reason.clone());
+            self.refuse(n, brake.reason.clone());
             self.effects.brakes.push(brake);
-            return refused;
+            return None;
         }
         let recipients = mail.to.iter().map(|to| to.email.as_str());
-        Some(Effect::Mail(Box::new(Dispatch {
+        Some(Dispatch {
             outgoing: &route.name,
             idempotency_key: self.idempotency_key(n, &route.name),
             ticket,
@@ -387,7 +438,8 @@ impl<'a> Builder<'a, '_> {
                 false => BTreeSet::new(),
             },
             mail,
-        })))
+            conversation: None,
+        })
     }
 
     fn refuse(&mut self, n: usize, reason: impl Into<String>) -> Option<Effect<'a>> {

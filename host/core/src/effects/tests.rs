@@ -42,6 +42,7 @@ impl Case {
             numbers: (1..).take(numbers).collect(),
             requesters,
             sent,
+            is_answered: false,
         };
         effects(self.committing(), &InstallationSecret::new([7; 32]), facts)
     }
@@ -112,6 +113,7 @@ fn reply(text: &str) -> Action {
     Action::Reply(Reply {
         text: text.into(),
         html: None,
+        once: false,
     })
 }
 
@@ -339,4 +341,52 @@ fn effects_are_a_function_of_the_mail_and_its_decision() {
         case(Outcome::Ticket, actions()),
     );
     assert_eq!(one.effects(), again.effects());
+}
+
+fn answer(mail: MailFacts, is_answered: bool) -> (Case, EffectInputs) {
+    let once = Action::Reply(Reply {
+        text: "No requests here.".into(),
+        html: None,
+        once: true,
+    });
+    let mut case = case(Outcome::Ignored, vec![once.clone(), once]);
+    case.mail = mail;
+    let facts = EffectInputs {
+        is_answered,
+        ..EffectInputs::default()
+    };
+    (case, facts)
+}
+
+#[test]
+fn an_answer_that_is_sent_once_is_recognised_by_every_mail_of_its_conversation() {
+    let secret = InstallationSecret::new([7; 32]);
+    let (case, facts) = answer(case(Outcome::Ignored, Vec::new()).mail, false);
+    let needs = case.committing().needs();
+    let asked = needs.conversation.unwrap();
+    assert_eq!(asked.person, "ann@acme.example");
+    assert_eq!(asked.message_ids, ["newer@y", "older@y", "a@x"]);
+    let effects = effects(case.committing(), &secret, facts);
+    let [sent] = mails(&effects)[..] else {
+        panic!("{effects:?}");
+    };
+    let own = sent.mail.message_id.clone();
+    let kept = sent.conversation.clone().unwrap().message_ids;
+    assert_eq!(kept, ["older@y", "a@x", own.as_str()]);
+    // The second one of the same decision.
+    assert_eq!(effects.refused, [(1, ANSWERED.to_owned())]);
+}
+
+#[test]
+fn an_answered_person_gets_no_second_answer_and_a_long_conversation_is_known_by_its_first_mail() {
+    let secret = InstallationSecret::new([7; 32]);
+    let mut mail = case(Outcome::Ignored, Vec::new()).mail;
+    mail.references = (0..1_000).map(|n| format!("{n}@y")).collect();
+    let (case, facts) = answer(mail, true);
+    let ids = case.committing().needs().conversation.unwrap().message_ids;
+    assert_eq!(ids.len(), CONVERSATION_IDS + 2);
+    assert!(ids.contains(&"0@y".to_owned()) && ids.contains(&"999@y".to_owned()));
+    let effects = effects(case.committing(), &secret, facts);
+    assert_eq!(mails(&effects).len(), 0);
+    assert_eq!(effects.refused[0], (0, ANSWERED.to_owned()));
 }

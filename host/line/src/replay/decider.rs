@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use postroom_core::{Outcome, ParseLimits, parse};
+use postroom_core::{MailboxPolicy, Outcome, ParseLimits, parse};
 use postroom_store::{Evidence, RecordedMail, Records, StoreError};
 
 use super::answers::FromRecord;
@@ -18,7 +18,6 @@ pub struct ReplayDecider {
     pub records: Arc<dyn Records>,
     own_addresses: Vec<String>,
     parse_limits: ParseLimits,
-    message_bytes: u64,
 }
 
 /// A mailbox with its candidate chain.
@@ -27,6 +26,8 @@ pub struct MailboxUnderTest {
     domains: Vec<String>,
     trusted: Vec<String>,
     has_outgoing: bool,
+    policy: MailboxPolicy,
+    message_bytes: u64,
     chain: Chain,
 }
 
@@ -37,6 +38,8 @@ impl MailboxUnderTest {
             domains: tenant.domains.clone(),
             trusted: mailbox.trusted.clone(),
             has_outgoing: mailbox.outgoing.is_some(),
+            policy: mailbox.policy.clone(),
+            message_bytes: mailbox.size.message_bytes,
             chain,
         }
     }
@@ -53,7 +56,6 @@ impl ReplayDecider {
             records,
             own_addresses: config.own_addresses().into_iter().collect(),
             parse_limits: config.limits.parsing(),
-            message_bytes: config.limits.message_bytes,
         }
     }
 
@@ -68,7 +70,7 @@ impl ReplayDecider {
         let Some(room) = room.filter(|room| room.tenant == mail.tenant) else {
             return Ok(End::Skipped(Skip::NotConfigured));
         };
-        if !mail.whole || mail.size > self.message_bytes {
+        if !mail.whole || mail.size > room.message_bytes {
             return Ok(End::Skipped(Skip::SetAside));
         }
         let read = evidence
@@ -95,6 +97,7 @@ impl ReplayDecider {
             chain: &room.chain,
             own_addresses: &self.own_addresses,
             has_outgoing: room.has_outgoing,
+            policy: &room.policy,
             capabilities: &answers,
         };
         let walked = catch_unwind(AssertUnwindSafe(|| {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use postroom_core::{Context, Decision, Message, ParseLimits};
+use postroom_core::{Context, Decision, MailboxPolicy, Message, ParseLimits};
 use postroom_sandbox::{Grants, Kv, Lookup, Rule as LoadedRule, Run};
 use postroom_store::StoreError;
 
@@ -200,6 +200,8 @@ impl Terms {
             chain: &chain,
             own_addresses: &self.own_addresses,
             has_outgoing: self.has_outgoing,
+            // The rule itself is tried, whatever its mailbox accepts.
+            policy: &MailboxPolicy::default(),
             capabilities: &stated,
         };
         let outcome = chain_run::run_chain(place, message, context)?;

@@ -17,7 +17,7 @@ use super::ids::{message_key, outcome_number, rfc3339};
 use super::installation::Installation;
 use super::items::{self, Origin};
 use super::outbox::{self, NewEntry};
-use super::{acks, brakes};
+use super::{acks, brakes, conversations};
 use crate::record::Record;
 use crate::{Committed, DecisionId, JournalId, KvWrite, OutboxKind, StoreError, Verdict};
 
@@ -209,6 +209,10 @@ fn read_facts(
         numbers: take_numbers(conn, installation, needs.numbers)?,
         requesters,
         sent,
+        is_answered: match &needs.conversation {
+            Some(of) => conversations::is_answered(conn, tenant, of)?,
+            None => false,
+        },
     })
 }
 
@@ -380,6 +384,9 @@ impl Desk<'_> {
             dispatch.ticket,
             now_ms,
         )?;
+        if let Some(conversation) = &dispatch.conversation {
+            conversations::record(self.conn, tenant, conversation, now_ms)?;
+        }
         let lane = match dispatch.ticket {
             Some(ticket) => {
                 let id = &dispatch.mail.message_id;

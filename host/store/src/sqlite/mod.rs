@@ -5,6 +5,7 @@ mod brakes;
 mod commit;
 mod configurations;
 mod control;
+mod conversations;
 mod directory;
 mod error;
 mod generations;

@@ -40,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/013_positions.sql"),
     include_str!("../../migrations/014_targets.sql"),
     include_str!("../../migrations/015_configurations.sql"),
+    include_str!("../../migrations/016_answered.sql"),
 ];
 
 /// The part of a migration that SQL cannot do.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postroom_core::{Action, AlertState, AutomaticLimits};
+use postroom_core::{Action, AlertState, AutomaticLimits, Reply};
 use postroom_store::{Filter, JournalId, NewMail, OutboxKind, RoundRobin, Store, Verdict};
 
 use crate::kit::*;
@@ -279,4 +279,48 @@ async fn whom_a_ticket_is_forwarded_to_takes_part_in_it() {
     };
     assert!(may("tech@msp.example") && may("second@msp.example"));
     assert!(!may("third@msp.example"));
+}
+
+/// Commits a refused request with the answer that is sent once. Returns whether the answer is sent.
+async fn declined(store: &Arc<dyn Store>, name: &str, from: &str, references: &[&str]) -> bool {
+    let before = targets(store).len();
+    let mut verdict = ignored(journal_one(store, name).await, name);
+    verdict.mail.from = Some(address(from));
+    verdict.mail.references = references.iter().map(|it| (*it).to_owned()).collect();
+    let actions = &mut conclusion(&mut verdict).decision.actions;
+    actions.push(Action::Reply(Reply {
+        text: "No requests here.".into(),
+        html: None,
+        once: true,
+    }));
+    store.commit(vec![verdict]).await.unwrap();
+    targets(store).len() > before
+}
+
+#[tokio::test]
+async fn a_person_gets_an_answer_once_in_a_conversation() {
+    let (_dir, store) = store();
+    let (ann, bob) = ("ann@acme.example", "bob@acme.example");
+    assert!(declined(&store, "first", ann, &[]).await);
+    let sent = store
+        .due_outbox(OutboxKind::Mail, "out", i64::MAX, 9, RoundRobin::default())
+        .await
+        .unwrap();
+    let sent: postroom_core::OutgoingMail = serde_json::from_str(&sent[0].payload).unwrap();
+    let first = "first@x".to_owned();
+    // An answer to the answer, with and without the first mail, in other spellings of the person.
+    assert!(!declined(&store, "again", ann, &[&sent.message_id]).await);
+    assert!(!declined(&store, "once more", "Ann+x@Acme.example", &[&first]).await);
+    assert!(
+        !declined(
+            &store,
+            "later",
+            ann,
+            &["unknown@x", &sent.message_id, &first]
+        )
+        .await
+    );
+    // Another person, and another conversation.
+    assert!(declined(&store, "bob", bob, &[&first]).await);
+    assert!(declined(&store, "second", ann, &[]).await);
 }

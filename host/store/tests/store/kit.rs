@@ -218,6 +218,7 @@ pub fn quarantined(journal: JournalId, name: &str) -> Verdict {
 
 pub fn reply(text: &str) -> Action {
     Action::Reply(Reply {
+        once: false,
         text: text.into(),
         html: None,
     })

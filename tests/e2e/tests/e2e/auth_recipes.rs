@@ -90,6 +90,57 @@ fn tririga_by_pop3_carries_mail() {
     carries(&room, &config);
 }
 
+#[test]
+fn servicedesk_plus_carries_mail_and_one_mailbox_opens_no_tickets() {
+    let (mut room, config) = swapped("servicedesk-plus", DELEGATED_CLIENT_ID);
+    room.set_env("SDP_CLIENT_SECRET", DELEGATED_CLIENT_SECRET);
+    let redirect = config["profiles"]["servicedesk"]["redirect_url"].as_str();
+    let authority = room.stand.authority();
+    authority
+        .register_redirect(DELEGATED_CLIENT_ID, redirect.expect("a redirect"))
+        .expect("registering");
+    sign_in(&room, "servicedesk", Person::PastedUrl);
+    let partners = config["mailboxes"]["partners"]["address"].as_str();
+    let (partners, ews) = (partners.expect("an address"), room.stand.ews());
+    ews.share(&room.user, partners);
+    room.ok(&["mailbox", "test", "partners"]);
+    room.ok(&["target", "test", "helpdesk-out"]);
+    carries(&room, &config);
+
+    let person = format!("dana.{}", room.user);
+    let text = String::from_utf8_lossy(&room.sent()[0].data).into_owned();
+    let line = text.lines().find(|line| line.starts_with("Message-ID: "));
+    let reply = line
+        .expect("a Message-ID")
+        .replace("Message-ID", "In-Reply-To");
+    let reply = mail_from(
+        &person,
+        "Re: from now on",
+        "Still.",
+        &format!("{reply}\r\n"),
+    );
+    ews.deliver(partners, reply.as_bytes());
+    for subject in ["a new request", "another request"] {
+        ews.deliver(partners, mail_from(&person, subject, "…", "").as_bytes());
+    }
+    room.once();
+    assert_eq!(room.decision("Re: from now on")["outcome"], "note");
+    for subject in ["a new request", "another request"] {
+        assert_eq!(room.decision(subject)["outcome"], "ignored");
+    }
+    assert_eq!(ews.folder(partners, "Processed").len(), 3);
+    let sent = room.sent();
+    assert_eq!(sent.len(), 3, "{sent:#?}");
+    let answer = String::from_utf8_lossy(&sent[1].data).replace("=\r\n", "");
+    assert!(
+        answer.contains("we open no requests from this address"),
+        "{answer}"
+    );
+    // The debug log of the other mailbox.
+    let log = room.path().join("data/logs/helpdesk.log");
+    assert!(log.exists(), "{}", log.display());
+}
+
 /// Returns a room with the recipe's configuration on the stand's servers; its user is the recipe's mailbox.
 fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
     let stand = Stand::shared().expect("the test stand");
@@ -112,20 +163,26 @@ fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
             }
         }
     }
-    let mailbox = tables(&mut config, "mailboxes").remove(0);
-    let port = match mailbox["protocol"].as_str() {
-        Some("pop3") => ports.pop3s,
-        _ => ports.imaps,
+    let serve = |table: &mut Table, port: u16, tls: &str| {
+        table.insert("host".into(), "localhost".into());
+        table.insert("port".into(), i64::from(port).into());
+        table.insert("tls".into(), tls.into());
     };
-    let mut serve = |section: &str, port: u16, tls: &str| {
-        for table in tables(&mut config, section) {
-            table.insert("host".into(), "localhost".into());
-            table.insert("port".into(), i64::from(port).into());
-            table.insert("tls".into(), tls.into());
+    for mailbox in tables(&mut config, "mailboxes") {
+        match mailbox["protocol"].as_str() {
+            Some("ews") => {
+                mailbox.insert("url".into(), stand.ews().url().into());
+            }
+            Some("pop3") => serve(mailbox, ports.pop3s, "implicit"),
+            _ => serve(mailbox, ports.imaps, "implicit"),
         }
-    };
-    serve("mailboxes", port, "implicit");
-    serve("outgoing", ports.submission, "starttls");
+    }
+    for outgoing in tables(&mut config, "outgoing") {
+        serve(outgoing, ports.submission, "starttls");
+        if let Some(alternate) = outgoing.get_mut("alternate_host") {
+            *alternate = "127.0.0.1".into();
+        }
+    }
     let mailbox = tables(&mut config, "mailboxes").remove(0);
     room.user = mailbox["address"].as_str().expect("an address").into();
     let text = toml::to_string(&config).expect("TOML");

@@ -9,7 +9,7 @@ use serde_json::Value;
 const VARIABLE: &str = "POSTROOM_TEST_EWS_PASSWORD";
 
 /// A room whose mailbox is read by EWS, with `keys` of its own.
-fn room(keys: &str) -> Room<'static> {
+pub fn room(keys: &str) -> Room<'static> {
     let stand = Stand::shared().expect("the test stand");
     let mut room = Room::bare(stand);
     room.set_env(VARIABLE, PASSWORD);
@@ -46,7 +46,7 @@ fn configure(room: &Room, keys: &str) {
     );
 }
 
-fn by_password(more: &str) -> String {
+pub fn by_password(more: &str) -> String {
     format!("password = {{ env = \"{VARIABLE}\" }}\n{more}")
 }
 

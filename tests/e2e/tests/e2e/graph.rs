@@ -8,7 +8,7 @@ use postroom_stand::{
 };
 
 /// Returns a room whose mailbox is at Graph, opened by an application. `more` is appended to the mailbox's table.
-fn at_graph<'a>(stand: &'a Stand, more: &str) -> Room<'a> {
+pub fn at_graph<'a>(stand: &'a Stand, more: &str) -> Room<'a> {
     let room = Room::bare(stand);
     let profile = format!(
         r#"provider = "microsoft"

@@ -52,6 +52,7 @@ mod scaffolds;
 mod send;
 mod shadow;
 mod stop;
+mod switches;
 mod targets;
 mod trouble;
 mod types;

@@ -9,7 +9,7 @@ const KEEP: &str = "after = { done = \"keep\" }";
 const PASSWORD: &str = "POP3_PASSWORD";
 
 /// A room whose mailbox is read by POP3 under TLS with the application's token, with `more` appended to its configuration.
-fn room(after: &str, more: &str) -> Room<'static> {
+pub fn room(after: &str, more: &str) -> Room<'static> {
     let room = Room::bare(Stand::shared().expect("the test stand"));
     let config = room.config(&["standard"], more);
     let ports = room.stand.ports();
