@@ -95,6 +95,8 @@ pub enum StateChange {
     },
     /// The server renumbered its mail, so the folder is read again.
     Renumbered(Renumbering),
+    /// Some of its folders cannot be opened, for these reasons; the others are read.
+    PartlyRead(String),
     /// The tenant's share of the outbox is full.
     OutboxFull,
 }
@@ -126,6 +128,7 @@ impl StateChange {
             StateChange::Serving { .. } => MailboxState::Serving,
             StateChange::Paused { state, .. } => *state,
             StateChange::Renumbered(_) => MailboxState::Renumbered,
+            StateChange::PartlyRead(_) => MailboxState::PartlyRead,
             StateChange::OutboxFull => MailboxState::OutboxFull,
         }
     }
@@ -136,6 +139,7 @@ impl StateChange {
             StateChange::Serving { .. } => String::new(),
             StateChange::Paused { error, .. } => error.to_string(),
             StateChange::Renumbered(renumbering) => renumbering.to_string(),
+            StateChange::PartlyRead(reasons) => reasons.clone(),
             StateChange::OutboxFull => "the tenant's share of the outbox is full".to_owned(),
         }
     }

@@ -42,6 +42,17 @@ impl Intake {
         }
     }
 
+    /// Reports once that some folders cannot be opened while others are read.
+    pub(super) async fn report_partly_read(&mut self, reasons: String) {
+        let is_known = self.unread.as_ref() == Some(&reasons);
+        if self.said.replace(MailboxState::PartlyRead) == Some(MailboxState::PartlyRead) && is_known
+        {
+            return;
+        }
+        self.unread = Some(reasons.clone());
+        self.changed(StateChange::PartlyRead(reasons)).await;
+    }
+
     /// Reports a pause once: the same problem again is not reported.
     pub(super) async fn report_paused(
         &mut self,

@@ -169,6 +169,9 @@ pub(super) fn read(pieces: &[Piece]) -> Option<Response> {
         let skipped = first.len() - rest.trim_ascii_start().len();
         return Some(Response::Continue(first.slice(skipped..)));
     }
+    if is_bare_code(first) {
+        return Some(Response::Untagged(Untagged::Other));
+    }
     let mut words = Scanner::new(pieces);
     match words.word()? {
         b"*" => untagged(&mut words).map(Response::Untagged),
@@ -181,6 +184,14 @@ pub(super) fn read(pieces: &[Piece]) -> Option<Response> {
             })
         }
     }
+}
+
+/// Returns whether a line is a response code without the status in front of it. Exchange 2013 sends `[COPYUID …]` that way
+/// during a MOVE.
+fn is_bare_code(line: &[u8]) -> bool {
+    line.strip_prefix(b"[").is_some_and(|rest| {
+        rest.first().is_some_and(u8::is_ascii_uppercase) && rest.contains(&b']')
+    })
 }
 
 /// Returns a server's text for display.
@@ -597,6 +608,12 @@ mod tests {
         assert!(
             matches!(read(&text("* SEARCH 1 5 (MODSEQ 3)")), Some(Response::Untagged(Untagged::Search(ids))) if ids.iter().eq([1, 5]))
         );
+        for passed_over in ["[COPYUID 14 62 705]", "[ALERT] Your disk is full"] {
+            assert!(matches!(
+                read(&text(passed_over)),
+                Some(Response::Untagged(Untagged::Other))
+            ));
+        }
         assert!(matches!(
             read(&text("* VANISHED 1:4")),
             Some(Response::Untagged(Untagged::Other))
@@ -685,6 +702,9 @@ mod tests {
             "* 1 FETCH (UID 99999999999)",
             "* 1 FETCH (UID 1 BODY[] (a))",
             "* 1 FETCH (\"open",
+            "[]",
+            "[COPYUID 1",
+            "[ 1 ] OK",
         ] {
             assert!(read(&text(line)).is_none(), "{line}");
         }
