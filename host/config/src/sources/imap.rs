@@ -75,7 +75,7 @@ fn read_folders(section: &Section) -> Option<Vec<String>> {
     };
     if section.item("folder").is_some() {
         item.problem(
-            "is there, and so is folder",
+            "cannot be used together with folder",
             "name all folders in folders, and remove folder",
         );
         return None;
