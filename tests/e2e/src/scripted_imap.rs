@@ -56,11 +56,16 @@ struct Rule {
 pub struct Script(Vec<Vec<Rule>>);
 
 impl Script {
-    /// Reads `server.txt` in a folder, and the mails beside it.
+    /// Reads `server.txt` and the mails next to it.
     pub fn read(folder: &Path) -> Self {
         let file = folder.join("server.txt");
         let text = std::fs::read_to_string(&file)
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        Self::parse(&text, folder)
+    }
+
+    /// Reads a script whose mails are in `folder`.
+    pub fn parse(text: &str, folder: &Path) -> Self {
         let mut sessions: Vec<Vec<Rule>> = vec![Vec::new()];
         for line in text.lines() {
             let rules = sessions.last_mut().expect("a session");
@@ -82,8 +87,7 @@ impl Script {
             let command = line
                 .strip_prefix('C')
                 .and_then(|rest| rest.split_once(": "));
-            let (condition, pattern) =
-                command.unwrap_or_else(|| panic!("{}: {line}", file.display()));
+            let (condition, pattern) = command.unwrap_or_else(|| panic!("not C: or S: {line}"));
             rules.push(Rule {
                 after: condition.strip_prefix(" after ").map(str::to_owned),
                 pattern: pattern.to_owned(),

@@ -1,4 +1,4 @@
-//! The folders that a mailbox is read from: which one is read next, and what is remembered of each between two fetches.
+//! The folders that a mailbox is read from: the order in which they are read, and the state of each between two fetches.
 //!
 //! One session serves them all. The first folder is watched with IDLE; a round that is due at the interval `every` also
 //! reads the others.
@@ -22,7 +22,7 @@ pub(super) struct Rounds {
     all_read: Option<Instant>,
 }
 
-/// What is remembered of one folder between two fetches.
+/// The state of one folder between two fetches.
 pub(super) struct ReadFolder {
     pub name: String,
     pub backlog: Option<Backlog>,
@@ -51,9 +51,9 @@ impl Rounds {
         self.folders.len() > 1
     }
 
-    /// Returns the next folder to read in this round, and begins a round if there is none. The folder is behind the others
-    /// until [`Self::finish`] is called for it, so that neither a large folder nor one whose mail cannot be fetched makes the
-    /// others wait.
+    /// Returns the next folder to read in this round; begins a round if there is none. The folder goes to the end of the round
+    /// until [`Self::finish`] is called for it: neither a large folder nor one whose mail cannot be fetched makes the others
+    /// wait.
     pub fn next(&mut self, every: Duration) -> usize {
         let at = match self.waiting.pop_front() {
             Some(at) => at,

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use postroom_e2e::scripted_imap::{Script, ScriptedImap};
-use postroom_e2e::{PATIENCE, Room, both, root};
+use postroom_e2e::{PATIENCE, Room, both, mail, root};
 use postroom_stand::{Stand, wait_for};
 use serde::Deserialize;
 
 /// The variable that holds the mailbox's password.
 const PASSWORD: &str = "WIRE_PASSWORD";
 
-/// What a case expects, one entry for each session of its script.
+/// The expectations of a case, one entry for each session of its script.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
@@ -61,6 +61,36 @@ fn every_case_ends_as_expected() {
             .collect()
     });
     assert!(failed.is_empty(), "failed, see above: {failed:?}");
+}
+
+/// Silence ends at the limit of the greeting, 30 s.
+#[test]
+fn a_silent_server_is_tried_again_and_delays_no_other_mailbox() {
+    let case = root().join("tests/cases/imap/id-refused");
+    let silence = Script::parse("C: (connect)\n", &case);
+    let server = ScriptedImap::start();
+    server.follow(&silence, 0);
+    let mut room = Room::bare(Stand::shared().expect("the test stand"));
+    room.set_env(PASSWORD, "a password");
+    let silent = format!(
+        "\n[mailboxes.silent]\ntenant = \"acme\"\nprotocol = \"imap\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\naddress = \"silent.{}\"\npassword = {{ env = \"{PASSWORD}\" }}\nimport = \"all\"\n",
+        server.port(),
+        room.user
+    );
+    room.write("postroom.toml", room.config(&["standard"], &silent));
+    let running = room.start();
+    room.deliver(mail("beside it", "…"));
+    room.await_decision("beside it");
+    assert_eq!(running.lines("ERROR", ""), Vec::<String>::new());
+    running.await_log("greeting: no answer within 30 s");
+    let ledger = room.ok(&["ledger"]);
+    assert!(ledger.contains("silent is paused since"), "{ledger}");
+    assert!(ledger.contains("unreachable"), "{ledger}");
+    // The server recovers.
+    server.follow(&Script::read(&case), 0);
+    room.await_decision("Order 78");
+    running.await_log("serving again");
+    assert_eq!(running.stop(), Some(0));
 }
 
 fn play(case: &Path) {

@@ -7,6 +7,9 @@ const BODIES: &str = "UID FETCH 10:12 (UID BODY.PEEK[])";
 /// Shorter than a trickled response takes.
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
 
+/// The beginning of a command, the response to it on the first connection, and the kind of the error.
+type Case = (&'static str, fn() -> Act, &'static str);
+
 fn kind(error: &SourceError) -> &'static str {
     match error {
         SourceError::Timeout { .. } => "timeout",
@@ -19,7 +22,7 @@ fn kind(error: &SourceError) -> &'static str {
 
 #[tokio::test]
 async fn each_hostile_answer_ends_the_session_and_the_next_one_works() {
-    let cases: [(&str, fn() -> Act, &str); 17] = [
+    let cases: [Case; 17] = [
         // Accepts, then silence.
         ("AUTHENTICATE PLAIN", || Act::Say(String::new()), "timeout"),
         ("CAPABILITY", || Act::Say(String::new()), "timeout"),
