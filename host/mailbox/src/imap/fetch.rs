@@ -48,8 +48,8 @@ impl ImapSource {
                 }
                 Err(error @ SourceError::Folder { .. }) if self.rounds.are_several() => {
                     self.rounds.note(at, Some(&error));
-                    if self.rounds.are_closed() {
-                        self.rounds.finish(at);
+                    self.rounds.finish(at);
+                    if self.rounds.are_closed() && self.rounds.is_over() {
                         return Err(error);
                     }
                     self.note_absence(at, &error, &mut progress);

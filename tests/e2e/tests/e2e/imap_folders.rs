@@ -1,7 +1,8 @@
 //! Several folders of one IMAP mailbox on Dovecot: each mail once, a folder that comes and goes, and renumbered folders.
 
+use postroom_e2e::grants::{Person, sign_in};
 use postroom_e2e::{PATIENCE, Room, both, mail};
-use postroom_stand::{Stand, wait_for};
+use postroom_stand::{PUBLIC_CLIENT_ID, Stand, wait_for};
 
 /// A room whose mailbox reads these folders, with another import and interval than usual.
 fn room(stand: &'static Stand, folders: &str, import: &str) -> Room<'static> {
@@ -211,4 +212,47 @@ fn remove_indexes(dir: &std::path::Path, user: &str) -> usize {
         }
     }
     removed
+}
+
+/// The stand's Dovecot opens a mailbox with a person's token only if it is the person's own or shared with them.
+#[test]
+fn a_shared_mailbox_is_read_with_the_token_of_a_person_who_may_open_it() {
+    let stand = Stand::shared().expect("the test stand");
+    let room = Room::bare(stand);
+    let person = room.user.clone();
+    let shared = format!("shared.{person}");
+    let directory = room.directory();
+    let authority = stand.authority().issuer();
+    let profile = format!(
+        "provider = \"microsoft\"\ntenant = \"{directory}\"\nauthorize_url = \"{authority}/{directory}/oauth2/v2.0/authorize\"\ntoken_url = \"{authority}/{directory}/oauth2/v2.0/token\"\nclient_id = \"{PUBLIC_CLIENT_ID}\"\ngrant = \"authorization-code\""
+    );
+    let config = room
+        .config_with(&profile, &["standard"], "")
+        .replace(
+            &format!("address = \"{person}\""),
+            &format!("address = \"{shared}\"\nlogin = \"{person}\""),
+        )
+        .replace(
+            "import = \"all\"",
+            "import = \"all\"\nfolders = [\"INBOX\", \"Junk\"]",
+        );
+    room.write("postroom.toml", config);
+    sign_in(&room, "acme", Person::Listener);
+    let refused = room.postroom(&["mailbox", "test", "support"]);
+    let said = both(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("authenticate"), "{said}");
+
+    stand.authority().share(&person, &shared).unwrap();
+    for (folder, subject) in [("INBOX", "in the inbox"), ("Junk", "in junk")] {
+        stand
+            .append(&shared, folder, "", [mail(subject, "…")])
+            .unwrap();
+    }
+    room.once();
+    for subject in ["in the inbox", "in junk"] {
+        room.decision(subject);
+    }
+    assert_eq!(stand.message_count(&shared, "Processed").unwrap(), 2);
+    assert_eq!(room.count("INBOX"), 0);
 }
