@@ -103,7 +103,7 @@ pub fn source(
         postroom_config::SourceConfig::Imap {
             server,
             login: sign_in,
-            folder,
+            folders,
             import,
         } => {
             let settings = ImapSettings {
@@ -111,7 +111,8 @@ pub fn source(
                 host: server.host.clone(),
                 port: server.port,
                 tls: server.tls,
-                folder: folder.clone(),
+                folders: folders.clone(),
+                every: mailbox.every,
                 import: *import,
                 targets: targets(mailbox),
                 unused: Vec::new(),

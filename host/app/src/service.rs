@@ -326,7 +326,10 @@ impl Service {
             };
             match ended {
                 Ok((_, Ok(decided))) => drained.decided += decided,
-                Ok((name, Err(error))) => drained.failed.push((name, error.to_string())),
+                Ok((name, Err(error))) => {
+                    drained.decided += error.decided();
+                    drained.failed.push((name, error.to_string()));
+                }
                 Err(error) => bail!("a mailbox's task died: {error}"),
             }
         }

@@ -307,8 +307,7 @@ fn claim<'r>(
             "give each mailbox its own address, or remove one of the two",
         ));
     }
-    if let Some(source) = source {
-        let identity = source.identity();
+    for identity in source.iter().flat_map(|source| source.identities()) {
         identities.push((
             mailbox,
             Identity::Source(identity.key),

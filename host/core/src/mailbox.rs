@@ -16,6 +16,8 @@ named! {
         Refused = "refused",
         /// The server accepts the sign-in and soon ends the session, repeatedly.
         Unsteady = "unsteady",
+        /// Some of its folders cannot be opened; the others are read.
+        PartlyRead = "partly-read",
         /// The server gave the folder new numbers, and the folder is read again.
         Renumbered = "renumbered",
         /// A secret, key or certificate that the sign-in needs is missing.

@@ -115,6 +115,8 @@ pub enum StateChange {
     },
     /// The server renumbered its mail, so the folder is read again.
     Renumbered(Renumbering),
+    /// Some of its folders cannot be opened, for these reasons; the others are read.
+    PartlyRead(String),
     /// The tenant's share of the outbox is full.
     OutboxFull,
 }
@@ -146,6 +148,7 @@ impl StateChange {
             StateChange::Serving { .. } => MailboxState::Serving,
             StateChange::Paused { state, .. } => *state,
             StateChange::Renumbered(_) => MailboxState::Renumbered,
+            StateChange::PartlyRead(_) => MailboxState::PartlyRead,
             StateChange::OutboxFull => MailboxState::OutboxFull,
         }
     }
@@ -156,6 +159,7 @@ impl StateChange {
             StateChange::Serving { .. } => String::new(),
             StateChange::Paused { error, .. } => error.to_string(),
             StateChange::Renumbered(renumbering) => renumbering.to_string(),
+            StateChange::PartlyRead(reasons) => reasons.clone(),
             StateChange::OutboxFull => "the tenant's share of the outbox is full".to_owned(),
         }
     }

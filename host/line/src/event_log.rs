@@ -123,6 +123,11 @@ fn log_mailbox(changed: &MailboxChanged) {
         StateChange::Renumbered(renumbering) => {
             tracing::error!(%mailbox, %state, "{renumbering}");
         }
+        StateChange::PartlyRead(reasons) => {
+            const HELP: &str =
+                "create the folder on the server, or correct or remove it in `folders`";
+            tracing::error!(%mailbox, %state, help = HELP, "some folders are not read, the others are: {reasons}");
+        }
         StateChange::Paused { error, pause, .. } => match &**error {
             IntakeError::Misconfigured(why) => {
                 let help = format!("{}; {AFTER_CORRECTION}", why.help);

@@ -52,6 +52,8 @@ pub struct Intake {
     /// Whether mail waits because the tenant's share of the outbox is full, and whether that has been recorded.
     crowded: bool,
     crowded_recorded: bool,
+    /// The last reported reasons that folders cannot be opened.
+    unread: Option<String>,
     /// The last published state unless it is [`MailboxState::Serving`]; initially [`MailboxState::Starting`].
     said: Option<MailboxState>,
     /// The sessions since the last good one.
@@ -91,6 +93,7 @@ impl Intake {
             held: false,
             crowded: false,
             crowded_recorded: false,
+            unread: None,
             said: Some(MailboxState::Starting),
             streak: SessionHealth::default(),
         }
@@ -140,7 +143,8 @@ impl Intake {
             failures
         };
         let pause = error.pause(failures, self.seed(), self.signed_in.is_some());
-        if by_connection && in_a_row == 1 && self.said.is_none() {
+        let serves = matches!(self.said, None | Some(MailboxState::PartlyRead));
+        if by_connection && in_a_row == 1 && serves {
             // Servers end sessions at any time, Exchange with each token: a failure that a new connection cures is not worth an
             // error.
             tracing::info!("connection lost, connecting again: {error}");
@@ -271,7 +275,10 @@ impl Intake {
                 Some(renumbering) => self.report_renumbered(renumbering).await,
                 // The mailbox stays renumbered until the mail that is being read again is decided.
                 None if self.said == Some(MailboxState::Renumbered) && (more || working) => {}
-                None => self.report_serving().await,
+                None => match ready(&mut self.source)?.trouble() {
+                    Some(reasons) => self.report_partly_read(reasons).await,
+                    None => self.report_serving().await,
+                },
             }
             self.report_crowded().await;
             if working || more || told.acknowledged || fetched.is_some() {
@@ -280,7 +287,12 @@ impl Intake {
             // A full outbox is emptied after the drain.
             let is_drained = until == Until::Drained && (!self.held || self.crowded);
             if self.stop.is_cancelled() || is_drained {
-                return Ok(decided);
+                return match ready(&mut self.source)?.trouble() {
+                    Some(reasons) if is_drained => {
+                        Err(IntakeError::PartlyRead { reasons, decided })
+                    }
+                    _ => Ok(decided),
+                };
             }
             if until == Until::Drained {
                 // The order of these checks matters: the rules may be loaded between the two.

@@ -41,6 +41,11 @@ pub trait Source: Send + Sync {
     /// mail.
     async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send));
 
+    /// Describes the parts of the mailbox that are not read, while the others are.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Records the conversation with the server from now on, without secrets and mails. A source without a server records
     /// nothing.
     fn set_trace(&mut self, _trace: Trace) {}

@@ -5,6 +5,7 @@ pub mod leak;
 pub mod misbehaving;
 pub mod promises;
 mod running;
+pub mod scripted_imap;
 mod session;
 mod terminal;
 

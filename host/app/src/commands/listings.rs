@@ -125,7 +125,11 @@ pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Resul
         ) {
             let since = row.since.unwrap_or_default();
             let detail = row.detail.unwrap_or_default();
-            println!("{} is paused since {since}: {state}: {detail}", row.mailbox);
+            let kind = match state {
+                MailboxState::PartlyRead => "is read in part",
+                _ => "is paused",
+            };
+            println!("{} {kind} since {since}: {state}: {detail}", row.mailbox);
         }
     }
     if balanced {

@@ -129,8 +129,12 @@ impl Mailboxes {
 impl Stopped {
     /// Returns whether a mailbox continues this one, possibly under another name.
     fn is_same_place(&self, mailbox: &MailboxConfig) -> bool {
-        let source = |it: &MailboxConfig| it.source.identity().key;
-        self.config.name == mailbox.name || source(&self.config) == source(mailbox)
+        let keys = |it: &MailboxConfig| -> Vec<Vec<String>> {
+            let identities = it.source.identities().into_iter();
+            identities.map(|it| it.key).collect()
+        };
+        let own = keys(&self.config);
+        self.config.name == mailbox.name || keys(mailbox).iter().any(|it| own.contains(it))
     }
 }
 

@@ -106,6 +106,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         return None;
     }
     let login = mail_server::read_login(section, place, sign_in.way);
+    mail_server::refuse_folders(section);
     let folder = mail_server::read_folder(section, INBOX);
     let import = mail_server::read_import(section);
     if is_online {

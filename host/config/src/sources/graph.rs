@@ -54,6 +54,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         "is a key of spool mailboxes",
         "remove it, or set protocol = \"spool\"",
     );
+    mail_server::refuse_folders(section);
     section.misplaced(
         &["password"],
         "is not how Graph is signed in to",
@@ -154,9 +155,9 @@ fn server(base: &Url) -> Option<Server> {
 }
 
 fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
-    match source.and_then(SourceConfig::folder) {
+    match source.map(SourceConfig::folders) {
         // Folder names on Exchange are case-insensitive beyond ASCII.
-        Some(folder) if folder.to_lowercase() == target.to_lowercase() => Err((
+        Some([folder]) if folder.to_lowercase() == target.to_lowercase() => Err((
             format!("moves mail to \"{target}\", the folder it is read from"),
             "name another folder, or use \"keep\"",
         )),

@@ -4,6 +4,7 @@ use postroom_auth::{Need, Provider};
 
 use super::mail_server::{read_at_server, read_folder};
 use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Place, Protocol, SourceConfig, spool};
+use crate::mailboxes::sound_folder;
 use crate::reader::Section;
 use crate::servers::{Ports, ServerProtocol};
 use crate::{MailLogin, Server};
@@ -13,7 +14,7 @@ pub(super) const INBOX: &str = "INBOX";
 pub static PROTOCOL: Protocol = Protocol {
     name: "imap",
     keys: &[
-        "host", "port", "tls", "login", "profile", "password", "folder", "import",
+        "host", "port", "tls", "login", "profile", "password", "folder", "folders", "import",
     ],
     read,
     after: AFTER_ON_SERVER,
@@ -54,24 +55,53 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         "remove it, or set protocol = \"graph\"",
     );
     let at_server = read_at_server(section, place, &SERVER, Provider::imap_host);
-    let folder = read_folder(section, INBOX);
+    let folders = read_folders(section);
     let (server, login, import) = at_server?;
     Some(SourceConfig::Imap {
         server,
         login,
-        folder: folder?,
+        folders: folders?,
         import,
     })
 }
 
-pub(super) fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
-    match source.and_then(SourceConfig::folder) {
-        Some(folder) if folder == target || (is_inbox(folder) && is_inbox(target)) => Err((
-            format!("moves mail to \"{target}\", the folder it is read from"),
-            "name another folder, or use \"keep\"",
-        )),
-        _ => Ok(()),
+/// The most folders of a mailbox. One session reads them in turn, and the cursor may hold 2.5 KB for each.
+const FOLDERS_MAX: usize = 32;
+
+/// Reads the folders from `folders`, or the one of `folder`; without either it is INBOX.
+fn read_folders(section: &Section) -> Option<Vec<String>> {
+    let Some(item) = section.item("folders") else {
+        return read_folder(section, INBOX).map(|folder| vec![folder]);
+    };
+    if section.item("folder").is_some() {
+        item.problem(
+            "cannot be used together with folder",
+            "name all folders in folders, and remove folder",
+        );
+        return None;
     }
+    let folders = item.each(|item| sound_folder(item, item.text()?))?;
+    let inboxes = folders.iter().filter(|folder| is_inbox(folder)).count();
+    let problem = match folders.len() {
+        _ if inboxes > 1 => "names INBOX twice: it is the same folder in any case".into(),
+        count if count > FOLDERS_MAX => format!("names {count} folders, more than {FOLDERS_MAX}"),
+        _ => return Some(folders),
+    };
+    item.problem(problem, "name the folders that customers' mail reaches");
+    None
+}
+
+pub(super) fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
+    let folders = source.map_or(&[][..], SourceConfig::folders);
+    let is_target = |it: &String| it == target || (is_inbox(it) && is_inbox(target));
+    if !folders.iter().any(is_target) {
+        return Ok(());
+    }
+    let problem = match folders.len() {
+        1 => format!("moves mail to \"{target}\", the folder it is read from"),
+        _ => format!("moves mail to \"{target}\", one of the folders that are read"),
+    };
+    Err((problem, "name another folder, or use \"keep\""))
 }
 
 /// Returns the identity that no two mailboxes may share: one folder of one user.

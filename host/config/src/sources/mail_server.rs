@@ -84,6 +84,15 @@ pub(super) fn read_folder(section: &Section, inbox: &str) -> Option<String> {
     }
 }
 
+/// Refuses `folders` for a protocol that reads one folder of a mailbox.
+pub(super) fn refuse_folders(section: &Section) {
+    section.misplaced(
+        &["folders"],
+        "is a key of imap mailboxes; by this protocol one folder is read",
+        "write folder = \"NAME\", and let the server put all mail into it",
+    );
+}
+
 /// Reads the mail to import at the first contact; without the key it is new mail.
 pub(super) fn read_import(section: &Section) -> Option<Import> {
     match section.item("import") {

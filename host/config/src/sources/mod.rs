@@ -77,7 +77,8 @@ pub enum SourceConfig {
     Imap {
         server: Server,
         login: MailLogin,
-        folder: String,
+        /// At least one; the first is watched for new mail.
+        folders: Vec<String>,
         import: Import,
     },
     Pop3 {
@@ -177,12 +178,14 @@ impl SourceConfig {
         Some(other)
     }
 
-    /// Returns the folder on the server.
-    pub fn folder(&self) -> Option<&str> {
+    /// Returns the folders on the server that are read.
+    pub fn folders(&self) -> &[String] {
         match self {
-            SourceConfig::Imap { folder, .. } | SourceConfig::Graph { folder, .. } => Some(folder),
-            SourceConfig::Pop3 { .. } | SourceConfig::Spool { .. } => None,
-            SourceConfig::Ews { folder, .. } => Some(folder),
+            SourceConfig::Imap { folders, .. } => folders,
+            SourceConfig::Graph { folder, .. } | SourceConfig::Ews { folder, .. } => {
+                std::slice::from_ref(folder)
+            }
+            SourceConfig::Pop3 { .. } | SourceConfig::Spool { .. } => &[],
         }
     }
 
@@ -197,14 +200,20 @@ impl SourceConfig {
         }
     }
 
-    pub fn identity(&self) -> Identity {
-        match self {
+    /// Returns what no other mailbox may read.
+    pub fn identities(&self) -> Vec<Identity> {
+        vec![match self {
             SourceConfig::Imap {
                 server,
                 login,
-                folder,
+                folders,
                 ..
-            } => imap::identity(server, login, folder),
+            } => {
+                let folders = folders.iter();
+                return folders
+                    .map(|folder| imap::identity(server, login, folder))
+                    .collect();
+            }
             SourceConfig::Graph {
                 server,
                 login,
@@ -219,6 +228,6 @@ impl SourceConfig {
                 folder,
                 ..
             } => ews::identity(address, mailbox, folder),
-        }
+        }]
     }
 }

@@ -49,7 +49,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         "remove it, or set protocol = \"spool\"",
     );
     section.misplaced(
-        &["folder"],
+        &["folder", "folders"],
         "has no meaning for POP3, which reads the inbox alone",
         "remove it, or set protocol = \"imap\"",
     );

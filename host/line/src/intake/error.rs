@@ -28,6 +28,9 @@ pub enum IntakeError {
     /// The mailbox's credential is unavailable. Mail in the journal is still decided.
     #[error("{}; help: {}", .0.reason, .0.help)]
     Misconfigured(#[from] Unavailable),
+    /// A drain read some of the folders only.
+    #[error("some folders are not read: {reasons}")]
+    PartlyRead { reasons: String, decided: usize },
     /// Nothing loads the rules again before the drain is over.
     #[error(
         "the tenant's rules are not loaded, the log has the reason; its mail stays in the journal"
@@ -47,8 +50,17 @@ impl IntakeError {
             IntakeError::Source(SourceError::Auth(_)) => MailboxState::SignIn,
             IntakeError::Source(_) => MailboxState::Refused,
             IntakeError::Misconfigured(_) => MailboxState::Misconfigured,
+            IntakeError::PartlyRead { .. } => MailboxState::PartlyRead,
             IntakeError::NotLoaded => MailboxState::NotLoaded,
             IntakeError::Defect => MailboxState::Defect,
+        }
+    }
+
+    /// Returns how many mails were decided nevertheless.
+    pub fn decided(&self) -> usize {
+        match self {
+            IntakeError::PartlyRead { decided, .. } => *decided,
+            _ => 0,
         }
     }
 

@@ -12,12 +12,16 @@ use crate::event::{LineEvent, MailboxChanged, StateChange};
 impl Intake {
     /// Reports that the failure is over or, at the start, that the mailbox serves.
     pub(super) async fn report_serving(&mut self) {
-        if self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0 {
+        if self.is_unsteady() {
             return;
         }
         if let Some(before) = self.said.take() {
             self.changed(StateChange::Serving { before }).await;
         }
+    }
+
+    fn is_unsteady(&self) -> bool {
+        self.said == Some(MailboxState::Unsteady) && self.streak.short() > 0
     }
 
     /// Reports that mail waits for room in the outbox, and that it no longer does.
@@ -40,6 +44,20 @@ impl Intake {
             self.changed(StateChange::Renumbered(renumbering.clone()))
                 .await;
         }
+    }
+
+    /// Reports once that some folders cannot be opened while others are read.
+    pub(super) async fn report_partly_read(&mut self, reasons: String) {
+        if self.is_unsteady() {
+            return;
+        }
+        let is_known = self.unread.as_ref() == Some(&reasons);
+        if self.said.replace(MailboxState::PartlyRead) == Some(MailboxState::PartlyRead) && is_known
+        {
+            return;
+        }
+        self.unread = Some(reasons.clone());
+        self.changed(StateChange::PartlyRead(reasons)).await;
     }
 
     /// Reports a pause once: the same problem again is not reported.

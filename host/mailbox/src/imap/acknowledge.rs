@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::connection::Connection;
-use super::copy::{self, Copied, Way};
+use super::copy::{self, Copied, Origin, Way};
 use super::list::uid_sets;
 use super::{ImapSource, Place};
 use crate::{Acknowledge, After, SourceError};
@@ -42,6 +42,7 @@ impl ImapSource {
             return Ok(());
         }
         let mut copied = std::mem::take(&mut self.copied);
+        let read = self.settings.folders.clone();
         let connection = self.ready().await?;
         for (folder, kinds) in folders {
             // Checked even after a short wait: a recreated folder has other mails under the same UIDs.
@@ -54,7 +55,15 @@ impl ImapSource {
                     );
                     continue;
                 }
-                Err(error) => return Err(error),
+                // The mails of the other folders are acknowledged nevertheless.
+                Err(error @ SourceError::Folder { .. }) => {
+                    failure = Some(error);
+                    continue;
+                }
+                Err(error) => {
+                    self.copied = copied;
+                    return Err(error);
+                }
             };
             for (after, places) in kinds {
                 let given = places.len();
@@ -72,8 +81,12 @@ impl ImapSource {
                 }
                 uids.sort_unstable();
                 uids.dedup();
-                let done = apply(connection, &mut copied, after, &uids, &folder, uid_validity);
-                match done.await {
+                let from = Origin {
+                    folder: &folder,
+                    uid_validity,
+                    read: &read,
+                };
+                match apply(connection, &mut copied, after, &uids, &from).await {
                     Ok(()) => {}
                     Err(
                         error @ (SourceError::Refused { .. }
@@ -97,8 +110,7 @@ async fn apply(
     copied: &mut Copied,
     after: &After,
     uids: &[u32],
-    folder: &str,
-    uid_validity: u32,
+    from: &Origin<'_>,
 ) -> Result<(), SourceError> {
     match after {
         After::Keep => Ok(()),
@@ -111,12 +123,7 @@ async fn apply(
         }
         After::Delete => copy::remove(connection, uids).await,
         After::Move(target) => {
-            let way = Way {
-                folder,
-                uid_validity,
-                target,
-            };
-            copy::move_all(connection, copied, &way, uids).await
+            copy::move_all(connection, copied, &Way { from, target }, uids).await
         }
     }
 }

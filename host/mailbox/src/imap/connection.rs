@@ -27,11 +27,11 @@ pub(super) struct Connection {
     pub selected: Option<Selected>,
     /// Whether the folder was opened just now, and the result has not been used yet.
     fresh: bool,
-    /// The time of the last check for mail that became visible late.
-    pub reconciled: Option<Instant>,
+    /// The time of the last check for mail that became visible late, by folder.
+    pub reconciled: HashMap<String, Instant>,
     /// The true names of folders that mail is moved to, by their names in the configuration.
     pub targets: HashMap<String, String>,
-    /// Whether mail may have arrived since the folder was last listed.
+    /// Whether mail may have arrived in the open folder since it was last listed.
     pub news: bool,
     /// The running IDLE.
     pub idle: Option<Idle>,
@@ -132,7 +132,7 @@ impl Connection {
             unused: settings.unused.clone(),
             selected: None,
             fresh: false,
-            reconciled: None,
+            reconciled: HashMap::new(),
             targets: HashMap::new(),
             news: true,
             idle: None,
@@ -220,7 +220,15 @@ impl Connection {
         Ok(selected)
     }
 
-    /// Opens a folder.
+    /// Opens a folder unless it is open: another SELECT would end a running IDLE.
+    pub async fn open_folder(&mut self, folder: &str) -> Result<Selected, SourceError> {
+        match &self.selected {
+            Some(open) if open.folder == folder => Ok(open.clone()),
+            _ => self.select(folder).await,
+        }
+    }
+
+    /// Opens a folder, again if it is open.
     pub async fn select(&mut self, folder: &str) -> Result<Selected, SourceError> {
         self.selected = None;
         self.fresh = true;

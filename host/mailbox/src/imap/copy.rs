@@ -27,26 +27,38 @@ pub(super) struct Copied {
     has_looked: bool,
 }
 
+/// The open folder of the mails to acknowledge.
+pub(super) struct Origin<'o> {
+    pub folder: &'o str,
+    pub uid_validity: u32,
+    /// All folders that are read.
+    pub read: &'o [String],
+}
+
 /// The route of moved mails: from an open folder to a folder named in the configuration.
 pub(super) struct Way<'w> {
-    pub folder: &'w str,
-    pub uid_validity: u32,
+    pub from: &'w Origin<'w>,
     pub target: &'w str,
 }
 
 impl Way<'_> {
-    /// Refuses to move mail into its own folder, where it would become new mail again.
+    /// Refuses to move mail into a folder that is read, where it would become new mail again. `name` is the target's name on
+    /// the server.
     fn check(&self, name: &str) -> Result<(), SourceError> {
-        if folders::is_same(self.target, self.folder) || name == utf7::encode(self.folder) {
-            return Err(SourceError::Unusable {
-                step: STEP,
-                reason: format!(
-                    "mail read from {} cannot be moved to {}: it is the same folder",
-                    self.folder, self.target
-                ),
-            });
-        }
-        Ok(())
+        let Origin { folder, read, .. } = self.from;
+        let is_target = |it: &str| folders::is_same(self.target, it) || name == utf7::encode(it);
+        let reason = match read.iter().find(|it| is_target(it)) {
+            _ if is_target(folder) => "it is the same folder",
+            Some(_) => "mail is read from that folder, too",
+            None => return Ok(()),
+        };
+        Err(SourceError::Unusable {
+            step: STEP,
+            reason: format!(
+                "mail read from {folder} cannot be moved to {}: {reason}",
+                self.target
+            ),
+        })
     }
 }
 
@@ -80,7 +92,7 @@ pub(super) async fn move_all(
         true => uncopied
             .iter()
             .copied()
-            .filter(|uid| copied.doubtful.contains(&(way.uid_validity, *uid)))
+            .filter(|uid| copied.doubtful.contains(&(way.from.uid_validity, *uid)))
             .collect(),
         false => uncopied.clone(),
     };
@@ -89,7 +101,7 @@ pub(super) async fn move_all(
     remove(connection, &there).await?;
     uncopied.retain(|uid| there.binary_search(uid).is_err());
     for chunk in uncopied.chunks(COPY_MAILS) {
-        let doubt = |uid: &u32| (way.uid_validity, *uid);
+        let doubt = |uid: &u32| (way.from.uid_validity, *uid);
         copied.doubtful.extend(chunk.iter().map(doubt));
         let (put, refused) = put(connection, "UID COPY", way, chunk).await?;
         for uid in chunk.iter().filter(|uid| !put.contains(uid)) {
@@ -255,8 +267,8 @@ async fn already_there(
         })
         .await?;
     }
-    let selected = connection.select(way.folder).await?;
-    if selected.uid_validity != way.uid_validity {
+    let selected = connection.select(way.from.folder).await?;
+    if selected.uid_validity != way.from.uid_validity {
         return Err(SourceError::Transient {
             step: STEP,
             reason: "the folder was renumbered meanwhile".into(),
@@ -291,16 +303,16 @@ async fn likenesses(
 /// Describes the effect of moving mail to a folder. Changes nothing.
 pub(super) async fn target_in_words(
     connection: &mut Connection,
+    read: &[String],
     target: &str,
 ) -> Result<String, SourceError> {
     const STEP: Step = Step::Target;
     let found = folders::resolve(connection, STEP, target).await?;
-    let folder = connection.selected.as_ref().map(|open| open.folder.clone());
-    let folder = folder.unwrap_or_default();
-    if folders::is_same(target, &folder) || found.name == utf7::encode(&folder) {
+    let is_target = |it: &String| folders::is_same(target, it) || found.name == utf7::encode(it);
+    if read.iter().any(is_target) {
         return Err(SourceError::Unusable {
             step: STEP,
-            reason: format!("{target} is the folder that mail is read from"),
+            reason: format!("{target} is a folder that mail is read from"),
         });
     }
     let name = match found.name == utf7::encode(target) {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use postroom_core::{Cursor, RawMessage};
 
 use super::connection::{Connection, ended_ok, protocol};
-use super::list::{Listed, list, search, take_up, uid_sets};
-use super::progress::Progress;
+use super::list::{Backlog, Listed, list, search, take_up, uid_sets};
+use super::progress::{MailboxProgress, Progress};
 use super::response::{Code, Done, Status, Untagged};
 use super::wire::Literal;
 use super::{ImapSource, Place};
@@ -32,27 +32,86 @@ const REFUSALS_MAX: u32 = 5;
 const REFUSALS_ALONE_MAX: u32 = 20;
 
 impl ImapSource {
+    /// Reads the folders in turn, until one of them has mail or all of them are read.
     pub(super) async fn fetch_batch(
         &mut self,
         cursor: Option<&Cursor>,
         limits: &FetchLimits,
     ) -> Result<Batch, SourceError> {
+        let mut progress = self.known(cursor)?;
+        loop {
+            let at = self.rounds.next(self.settings.every);
+            let mut batch = match self.fetch_folder(at, &mut progress, limits).await {
+                Ok(batch) => {
+                    self.rounds.note(at, None);
+                    batch
+                }
+                Err(error @ SourceError::Folder { .. }) if self.rounds.are_several() => {
+                    self.rounds.note(at, Some(&error));
+                    self.rounds.finish(at);
+                    if self.rounds.are_closed() && self.rounds.is_over() {
+                        return Err(error);
+                    }
+                    self.note_absence(at, &error, &mut progress);
+                    Batch::default()
+                }
+                Err(error) => return Err(error),
+            };
+            if !batch.more {
+                self.rounds.finish(at);
+            }
+            let is_empty = batch.messages.is_empty() && !batch.more && batch.renumbering.is_none();
+            if is_empty && !self.rounds.is_over() {
+                continue;
+            }
+            batch.more |= !self.rounds.is_over();
+            batch.cursor = progress.cursor().or_else(|| cursor.cloned());
+            return Ok(batch);
+        }
+    }
+
+    /// Records when a folder was missing, so that its mail is judged by its date if it appears.
+    fn note_absence(&self, at: usize, error: &SourceError, progress: &mut MailboxProgress) {
+        let Some(folder) = self.rounds.folders.get(at) else {
+            return;
+        };
+        if matches!(error, SourceError::Folder { missing: true, .. })
+            && progress.of(&folder.name).is_none()
+        {
+            progress.set(Progress::absent(&folder.name, self.clock.now().as_second()));
+        }
+    }
+
+    /// Reads the next mails of one folder, and advances its progress. The batch has no cursor.
+    async fn fetch_folder(
+        &mut self,
+        at: usize,
+        mailbox: &mut MailboxProgress,
+        limits: &FetchLimits,
+    ) -> Result<Batch, SourceError> {
         let import = self.settings.import;
         let now = self.clock.now().as_second();
-        let known = self.known(cursor)?.map(|it| it.corrected(now));
-        let backlog = self
+        let Some(read) = self.rounds.folders.get_mut(at) else {
+            return Ok(Batch::default());
+        };
+        let folder = read.name.clone();
+        let before = mailbox.of(&folder);
+        let backlog = read
             .backlog
             .take()
-            .filter(|backlog| Some(&backlog.cursor) == cursor && !backlog.waiting.is_empty());
+            .filter(|backlog| Some(&backlog.from) == before && !backlog.waiting.is_empty());
+        let known = before.map(|it| it.clone().corrected(now));
         let reconcile_every = self.settings.timeouts.reconcile;
-        let folder = self.settings.folder.clone();
         let mails = if self.one_by_one {
             1
         } else {
             limits.batch_mails
         };
         let connection = self.ready().await?;
-        let open = connection.selected.as_ref().map(|it| it.uid_validity);
+        let open = match &backlog {
+            Some(_) => Some(connection.open_folder(&folder).await?.uid_validity),
+            None => None,
+        };
         let (mut progress, mut backlog) = match (known, backlog) {
             (Some(known), Some(backlog)) if open == Some(known.uid_validity) => (known, backlog),
             (known, _) => {
@@ -60,6 +119,7 @@ impl ImapSource {
                     take_up(connection, &folder, known, import, now).await?;
                 let reconcile = connection
                     .reconciled
+                    .get(&folder)
                     .is_none_or(|at| at.elapsed() >= reconcile_every);
                 let mut backlog = list(connection, &progress, import, reconcile, now).await?;
                 backlog.renumbering = renumbering;
@@ -76,12 +136,9 @@ impl ImapSource {
             for listed in planned.drain(..).rev() {
                 backlog.waiting.push_front(listed);
             }
-            let cursor = progress.cursor();
             let renumbering = backlog.renumbering.clone();
-            backlog.cursor = cursor.clone();
-            self.backlog = Some(backlog);
+            self.keep(at, backlog, progress, mailbox);
             return Ok(Batch {
-                cursor: Some(cursor),
                 more: true,
                 renumbering,
                 ..Batch::default()
@@ -105,7 +162,7 @@ impl ImapSource {
             given.retain(|body| body.uid < trouble.uid);
             let mut kept = planned.partition_point(|listed| listed.uid < trouble.uid);
             if given.is_empty() {
-                self.refuse_or_give_up(&trouble, uid_validity, others)?;
+                self.refuse_or_give_up(at, &trouble, uid_validity, others)?;
                 let size = planned.get(kept).map_or(0, |listed| listed.size);
                 given.push(stand_in(&trouble, &progress, size));
                 kept += 1;
@@ -146,13 +203,10 @@ impl ImapSource {
             progress.listed_to(backlog.end);
         }
         let more = !backlog.waiting.is_empty() || !backlog.complete;
-        let cursor = progress.cursor();
         let renumbering = backlog.renumbering.clone();
-        backlog.cursor = cursor.clone();
-        self.backlog = Some(backlog);
+        self.keep(at, backlog, progress, mailbox);
         Ok(Batch {
             messages,
-            cursor: Some(cursor),
             more,
             renumbering,
             room,
@@ -160,28 +214,42 @@ impl ImapSource {
         })
     }
 
-    /// Returns what the cursor contains about this folder; `None` if the folder was never read.
-    fn known(&self, cursor: Option<&Cursor>) -> Result<Option<Progress>, SourceError> {
+    /// Keeps a folder's backlog and its progress for the next fetch.
+    fn keep(
+        &mut self,
+        at: usize,
+        mut backlog: Backlog,
+        progress: Progress,
+        mailbox: &mut MailboxProgress,
+    ) {
+        backlog.from = progress.clone();
+        if let Some(read) = self.rounds.folders.get_mut(at) {
+            read.backlog = Some(backlog);
+        }
+        mailbox.set(progress);
+    }
+
+    /// Returns what the cursor contains about the folders; nothing about those that were never read.
+    fn known(&self, cursor: Option<&Cursor>) -> Result<MailboxProgress, SourceError> {
         let Some(cursor) = cursor else {
-            return Ok(None);
+            return Ok(MailboxProgress::default());
         };
-        match Progress::read(&cursor.0) {
-            Ok(progress) => Ok(Some(progress).filter(|it| it.folder == self.settings.folder)),
+        match MailboxProgress::read(&cursor.0, &self.settings.folders) {
             Err(_) if Place::is_foreign(&cursor.0) => {
                 tracing::warn!(
                     mailbox = self.settings.name,
-                    folder = self.settings.folder,
-                    "the mailbox was read from another kind of source before; the folder counts as never read"
+                    "the mailbox was read from another kind of source before; its folders count as never read"
                 );
-                Ok(None)
+                Ok(MailboxProgress::default())
             }
-            Err(error) => Err(error),
+            read => read,
         }
     }
 
     /// Returns an error as long as the mail at the head of the line should be tried again.
     fn refuse_or_give_up(
         &mut self,
+        at: usize,
         trouble: &Trouble,
         uid_validity: u32,
         others: bool,
@@ -194,11 +262,14 @@ impl ImapSource {
         if trouble.passing {
             return Err(later(format!("mail UID {uid}: {}", trouble.text)));
         }
-        let before = self
+        let Some(read) = self.rounds.folders.get_mut(at) else {
+            return Ok(());
+        };
+        let before = read
             .refused
             .filter(|refused| (refused.uid_validity, refused.uid) == (uid_validity, uid));
         let fetches = before.map_or(1, |refused| refused.fetches + 1);
-        self.refused = Some(Refused {
+        read.refused = Some(Refused {
             uid_validity,
             uid,
             fetches,
@@ -216,7 +287,7 @@ impl ImapSource {
         }
         tracing::error!(
             mailbox = self.settings.name,
-            folder = self.settings.folder,
+            folder = read.name,
             uid,
             fetches,
             answer = trouble.text,

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::civil::Date;
-use postroom_core::Cursor;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Selected, ended_ok, protocol, quoted};
@@ -15,8 +14,8 @@ use postroom_net::Step;
 
 /// Mails that were listed and not fetched yet.
 pub(super) struct Backlog {
-    /// Valid only for a fetch from exactly this cursor.
-    pub cursor: Cursor,
+    /// Valid only for a fetch from exactly this progress of the folder.
+    pub from: Progress,
     pub waiting: VecDeque<Listed>,
     /// The highest UID that the listing covered.
     pub end: u32,
@@ -150,6 +149,9 @@ pub(super) async fn take_up(
         ));
     };
     let (was, is) = (known.uid_validity, selected.uid_validity);
+    if known.is_absent() {
+        return Ok((known.renumbered(is, next), None));
+    }
     let renumbering = if was != is {
         Renumbering::UidValidity { was, is }
     } else if known.uid >= next {
@@ -161,7 +163,7 @@ pub(super) async fn take_up(
         return Ok((known.upgraded(next, now), None));
     };
     // A session that saw the old UIDs may hold more of them.
-    connection.reconciled = None;
+    connection.reconciled.remove(folder);
     Ok((known.renumbered(is, next), Some(renumbering)))
 }
 
@@ -252,7 +254,7 @@ pub(super) async fn list(
     let selected = connection.selected.clone();
     let (exists, uid_next) = selected.map_or((0, None), |open| (open.exists, open.uid_next));
     let mut backlog = Backlog {
-        cursor: progress.cursor(),
+        from: progress.clone(),
         waiting: VecDeque::new(),
         end: progress.uid,
         complete: true,
@@ -289,6 +291,10 @@ pub(super) async fn list(
                 let Some(uid) = fetched.uid.filter(|uid| (first..=last_named).contains(uid)) else {
                     return Ok(());
                 };
+                // Flags of other mails may be reported at any time (RFC 9051 section 7).
+                if fetched.size.is_none() && fetched.arrived.is_none() {
+                    return Ok(());
+                }
                 let (size, arrived) = found.entry(uid).or_default();
                 *size = fetched.size.unwrap_or(0).max(*size);
                 *arrived = fetched.arrived.or(*arrived);
@@ -319,7 +325,8 @@ pub(super) async fn list(
         if to_end || !backlog.waiting.is_empty() {
             backlog.complete = to_end && !is_cut;
             if reconcile && backlog.complete {
-                connection.reconciled = Some(Instant::now());
+                let folder = progress.folder.clone();
+                connection.reconciled.insert(folder, Instant::now());
             }
             return Ok(backlog);
         }
@@ -362,7 +369,7 @@ mod tests {
         };
         let sizes = [10, 10, 10, 90, 20, 500, 5000, 1];
         let mut backlog = Backlog {
-            cursor: Cursor(String::new()),
+            from: Progress::absent("INBOX", 0),
             end: 0,
             renumbering: None,
             waiting: (1..)

@@ -1,4 +1,4 @@
-//! Signing in to an IMAP server: XOAUTH2 with a profile's token, or a password.
+//! Signing in to an IMAP server: XOAUTH2 with a profile's token, or a password; then ID.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -35,6 +35,21 @@ pub(super) async fn sign_in(
     };
     connection.learn_capabilities().await?;
     probe.passed(Step::Authenticate, || format!("{way} as {}", login.user()));
+    Ok(())
+}
+
+/// Tells the server which program this is (RFC 2971), if it asks for that: NetEase opens no folder otherwise. Servers that
+/// advertise ID and refuse it are passed over.
+pub(super) async fn identify(connection: &mut Connection) -> Result<(), SourceError> {
+    const ID: &str = concat!(
+        "ID (\"name\" \"postroom\" \"version\" \"",
+        env!("CARGO_PKG_VERSION"),
+        "\")"
+    );
+    connection.learn_capabilities().await?;
+    if connection.can("ID") {
+        connection.command(Step::Authenticate, ID).await?;
+    }
     Ok(())
 }
 

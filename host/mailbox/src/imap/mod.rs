@@ -1,4 +1,4 @@
-//! The IMAP source (RFC 9051, and RFC 3501 servers): a folder read by UID, regardless of changes to its flags by others.
+//! The IMAP source (RFC 9051, and RFC 3501 servers): folders read by UID, regardless of changes to their flags by others.
 //!
 //! The client is our own. It needs few commands, and it must guarantee properties that no available library does: memory
 //! bounded against a dishonest server, no token in any log, a lost connection never mistaken for an empty folder, bodies
@@ -14,6 +14,7 @@ mod list;
 mod login;
 mod progress;
 mod response;
+mod rounds;
 mod sample;
 mod tap;
 mod utf7;
@@ -32,8 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError, bearer};
 use connection::Connection;
 use copy::Copied;
-use fetch::Refused;
-use list::Backlog;
+use rounds::Rounds;
 
 /// The location of a mailbox and the settings of its connection.
 #[derive(Debug, Clone)]
@@ -43,8 +43,11 @@ pub struct ImapSettings {
     pub host: String,
     pub port: u16,
     pub tls: TlsMode,
-    /// As people write it, in UTF-8, with the server's own hierarchy separator.
-    pub folder: String,
+    /// The folders to read, at least one, as people write them: in UTF-8, with the server's own hierarchy separator. The
+    /// server's notifications are for the first one; the others are checked at the interval `every`.
+    pub folders: Vec<String>,
+    /// The longest time between two checks of the folders after the first.
+    pub every: Duration,
     pub import: Import,
     /// The folders that mail is moved to, which a probe checks.
     pub targets: Vec<String>,
@@ -85,17 +88,17 @@ impl Default for ImapTimeouts {
     }
 }
 
-/// Returns a source for one folder of one mailbox. Connects when it is first used.
+/// Returns a source for the folders of one mailbox, which share one session. Connects when it is first used.
 pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>) -> ImapSource {
     ImapSource {
+        rounds: Rounds::new(&settings.folders),
         settings,
         login,
         tls,
         trace: None,
         clock: Clock::system(),
         connection: None,
-        backlog: None,
-        refused: None,
+        skips_id: false,
         token_distrusted: false,
         one_by_one: false,
         copied: Copied::default(),
@@ -110,8 +113,9 @@ pub struct ImapSource {
     trace: Option<Trace>,
     clock: Clock,
     connection: Option<Connection>,
-    backlog: Option<Backlog>,
-    refused: Option<Refused>,
+    rounds: Rounds,
+    /// Whether the next connection does without ID, because the last one was lost at it.
+    skips_id: bool,
     token_distrusted: bool,
     /// Whether the server was caught stating wrong sizes: mails are then fetched one by one, so that memory stays bounded.
     one_by_one: bool,
@@ -121,7 +125,7 @@ pub struct ImapSource {
 #[async_trait]
 impl Source for ImapSource {
     async fn connect(&mut self) -> Result<(), SourceError> {
-        let outcome = self.ready().await.map(|_| ());
+        let outcome = self.open_one().await;
         self.judged(outcome)
     }
 
@@ -145,8 +149,8 @@ impl Source for ImapSource {
     }
 
     /// Changes nothing on the server. The steps are `connect`, `tls` (not for clear text to this machine), `greeting`,
-    /// `token` (not with a password), `authenticate`, `select`, `fetch`, and `target` for each folder that mail is moved
-    /// to.
+    /// `token` (not with a password), `authenticate`, `select` and `fetch` for each folder that is read, and `target` for
+    /// each folder that mail is moved to.
     async fn probe(&mut self, report: &mut (dyn FnMut(ProbeStep<SourceError>) + Send)) {
         self.connection = None;
         let mut probe = ProbeReporter::to(report);
@@ -155,6 +159,10 @@ impl Source for ImapSource {
             probe.failed(error);
         }
         self.close().await;
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.rounds.trouble()
     }
 
     fn set_trace(&mut self, trace: Trace) {
@@ -184,19 +192,41 @@ impl ImapSource {
         &mut self,
         probe: &mut ProbeReporter<'_, SourceError>,
     ) -> Result<(), SourceError> {
-        let targets = self.settings.targets.clone();
+        let (folders, targets) = (self.settings.folders.clone(), self.settings.targets.clone());
         let connection = self.ready_reporting(probe).await?;
-        let found = sample::newest(connection).await?;
-        probe.passed(Step::Fetch, || found);
+        for folder in &folders {
+            let selected = connection.select(folder).await?;
+            probe.passed(Step::Select, || selected.to_string());
+            let found = sample::newest(connection).await?;
+            probe.passed(Step::Fetch, || match folders.len() {
+                1 => found,
+                _ => format!("{folder}: {found}"),
+            });
+        }
         for target in &targets {
-            let found = copy::target_in_words(connection, target).await?;
+            let found = copy::target_in_words(connection, &folders, target).await?;
             probe.passed(Step::Target, || found);
         }
         Ok(())
     }
 
-    /// Returns the connection, signed in and with the mailbox's folder open; opens one if there is none in step. Without a
-    /// token no connection is made: a mailbox whose account waits for a person would otherwise do so for weeks.
+    /// Opens the first folder that can be opened. Fails with the first folder's error if none can.
+    async fn open_one(&mut self) -> Result<(), SourceError> {
+        let folders = self.settings.folders.clone();
+        let connection = self.ready().await?;
+        let mut failure = None;
+        for folder in &folders {
+            match connection.open_folder(folder).await {
+                Ok(_) => return Ok(()),
+                Err(error @ SourceError::Folder { .. }) => failure = failure.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Returns the connection, signed in; opens one if there is none in step. Without a token no connection is made: a
+    /// mailbox whose account waits for a person would otherwise do so for weeks.
     async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
         if self.connection.as_ref().is_none_or(|open| open.busy) {
             bearer::ask_for_token(&self.login).await?;
@@ -218,21 +248,16 @@ impl ImapSource {
                     let distrusted = &mut self.token_distrusted;
                     login::sign_in(&mut connection, &self.login, distrusted, probe).await?;
                 }
+                if !std::mem::take(&mut self.skips_id) {
+                    let identified = login::identify(&mut connection).await;
+                    self.skips_id = identified.is_err();
+                    identified?;
+                }
                 tracing::debug!(mailbox = self.settings.name, "signed in");
                 connection
             }
         };
-        // An open folder stays open: another SELECT would end a running IDLE.
-        let connection = self.connection.insert(connection);
-        if connection
-            .selected
-            .as_ref()
-            .is_none_or(|s| s.folder != self.settings.folder)
-        {
-            let selected = connection.select(&self.settings.folder).await?;
-            probe.passed(Step::Select, || selected.to_string());
-        }
-        Ok(connection)
+        Ok(self.connection.insert(connection))
     }
 
     /// Discards the connection after an error that leaves it in doubt.
@@ -248,7 +273,7 @@ impl ImapSource {
             );
             if !in_step {
                 self.connection = None;
-                self.backlog = None;
+                self.rounds.forget_backlogs();
             }
         }
         outcome
@@ -276,8 +301,13 @@ impl Place {
 
     /// Returns whether a text that is not a place was written by another kind of source.
     fn is_foreign(text: &str) -> bool {
-        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
-            .is_ok_and(|fields| !fields.contains_key("uid_validity"))
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok_and(
+            |fields| {
+                !["uid_validity", "folders"]
+                    .iter()
+                    .any(|key| fields.contains_key(*key))
+            },
+        )
     }
 
     fn write(&self) -> String {

@@ -1,11 +1,26 @@
-//! Progress in a folder: the content of the cursor, and which mails are older than the first contact.
+//! Progress in a mailbox's folders: the content of the cursor, and which mails are older than the first contact.
 
 use postroom_core::Cursor;
 use serde::{Deserialize, Serialize};
 
+use super::folders::is_same;
 use super::response::Arrived;
 use super::{Import, Place};
 use crate::SourceError;
+
+/// How far the folders of a mailbox were read: the content of its cursor. Each folder is there once it was opened, or found
+/// missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct MailboxProgress {
+    folders: Vec<Progress>,
+}
+
+/// The form of a cursor over several folders. A cursor over one folder is that folder's [`Progress`] itself.
+#[derive(Serialize, Deserialize)]
+struct SeveralFolders {
+    version: u32,
+    folders: Vec<Progress>,
+}
 
 /// How far a folder was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +64,10 @@ struct Again {
 }
 
 const VERSION: u32 = 2;
+/// The version of a cursor over several folders.
+const SEVERAL_VERSION: u32 = 3;
+/// Stands for the UIDVALIDITY of a missing folder; a server never uses it (RFC 9051 section 9).
+const NO_UID_VALIDITY: u32 = 0;
 /// The number of UIDs below the highest one that are checked again for mail that became visible late.
 pub(super) const WINDOW_UIDS: u32 = 512;
 /// The most ranges of read UIDs in a cursor. Each takes about 20 bytes.
@@ -74,7 +93,81 @@ pub(super) enum Age {
     LeftOut,
 }
 
+impl MailboxProgress {
+    /// Parses a cursor. Folders that are no longer read are left out: if one is read again, that is its first contact.
+    pub fn read(text: &str, names: &[String]) -> Result<Self, SourceError> {
+        let folders = match serde_json::from_str::<SeveralFolders>(text) {
+            Ok(several) if several.version == SEVERAL_VERSION => several.folders,
+            Ok(_) => return Err(unknown(text)),
+            Err(_) => vec![Progress::read(text)?],
+        };
+        if folders.iter().any(|it| it.version > VERSION) {
+            return Err(unknown(text));
+        }
+        let mut read = Self::default();
+        for name in names {
+            if let Some(known) = folders.iter().find(|it| is_same(&it.folder, name)) {
+                read.set(Progress {
+                    folder: name.clone(),
+                    ..known.clone()
+                });
+            }
+        }
+        Ok(read)
+    }
+
+    pub fn of(&self, folder: &str) -> Option<&Progress> {
+        self.folders.iter().find(|it| it.folder == folder)
+    }
+
+    pub fn set(&mut self, progress: Progress) {
+        match self
+            .folders
+            .iter_mut()
+            .find(|it| it.folder == progress.folder)
+        {
+            Some(held) => *held = progress,
+            None => self.folders.push(progress),
+        }
+    }
+
+    /// Returns the cursor; `None` if no folder was read.
+    pub fn cursor(&self) -> Option<Cursor> {
+        match &self.folders[..] {
+            [] => None,
+            [one] => Some(one.cursor()),
+            several => {
+                let folders = several.to_vec();
+                let version = SEVERAL_VERSION;
+                let several = serde_json::to_string(&SeveralFolders { version, folders });
+                Some(Cursor(several.unwrap_or_default()))
+            }
+        }
+    }
+}
+
 impl Progress {
+    /// Returns the progress of a folder that did not exist at `now`. What it contains when it appears is judged by its date.
+    pub fn absent(folder: &str, now: i64) -> Self {
+        Self {
+            version: VERSION,
+            folder: folder.to_owned(),
+            uid_validity: NO_UID_VALIDITY,
+            uid: 0,
+            contact: Some(now),
+            there_below: 0,
+            renumbered: false,
+            window: 0,
+            seen: Vec::new(),
+            again: Vec::new(),
+        }
+    }
+
+    /// Returns whether the folder was missing whenever it was looked for.
+    pub fn is_absent(&self) -> bool {
+        self.uid_validity == NO_UID_VALIDITY
+    }
+
     /// Returns the progress of a folder of which nothing was read, first seen at `now`. `from` is the UID after which
     /// reading begins.
     pub fn first(at: &Place, next: u32, import: Import, now: i64) -> Self {
@@ -96,13 +189,10 @@ impl Progress {
     }
 
     pub fn read(text: &str) -> Result<Self, SourceError> {
-        let unknown = || SourceError::UnknownCursor {
-            text: text.chars().take(200).collect(),
-        };
-        let read: Self = serde_json::from_str(text).map_err(|_| unknown())?;
+        let read: Self = serde_json::from_str(text).map_err(|_| unknown(text))?;
         match read.version {
             1 | VERSION => Ok(read),
-            _ => Err(unknown()),
+            _ => Err(unknown(text)),
         }
     }
 
@@ -279,6 +369,12 @@ fn first_version() -> u32 {
     1
 }
 
+fn unknown(text: &str) -> SourceError {
+    SourceError::UnknownCursor {
+        text: text.chars().take(200).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,6 +453,41 @@ mod tests {
         assert!(!now.wants(9, 0) && now.wants(10, 0));
         assert_eq!(Progress::read(&now.cursor().0).unwrap(), now);
         assert!(Progress::read(&now.cursor().0.replace(":2,", ":3,")).is_err());
+    }
+
+    #[test]
+    fn cursors_of_each_version_are_read_and_one_folder_keeps_its_own() {
+        let names =
+            |names: &[&str]| -> Vec<String> { names.iter().map(|it| (*it).to_owned()).collect() };
+        let first = r#"{"folder":"INBOX","uid_validity":7,"uid":9}"#;
+        // As version 2 was released.
+        let second = r#"{"version":2,"folder":"INBOX","uid_validity":7,"uid":9,"contact":500,"there_below":10,"renumbered":false,"window":10,"seen":[],"again":[]}"#;
+        let both = names(&["INBOX", "Junk"]);
+        for released in [first, second] {
+            let mut read = MailboxProgress::read(released, &both).unwrap();
+            assert_eq!(read.of("INBOX").unwrap().uid, 9);
+            assert!(read.of("Junk").is_none());
+            read.set(Progress::absent("Junk", 600));
+            let several = read.cursor().unwrap().0;
+            assert_eq!(MailboxProgress::read(&several, &both).unwrap(), read);
+            // A folder that is no longer read, and the spelling of INBOX.
+            let inbox = MailboxProgress::read(&several, &names(&["Inbox"])).unwrap();
+            assert_eq!(inbox.of("Inbox").unwrap().uid, 9);
+            assert!(inbox.cursor().unwrap().0.starts_with(r#"{"version":"#));
+            let newer = several.replacen("{\"version\":3", "{\"version\":4", 1);
+            assert!(MailboxProgress::read(&newer, &both).is_err());
+        }
+        let kept = MailboxProgress::read(second, &names(&["INBOX"])).unwrap();
+        assert_eq!(kept.cursor().unwrap().0, second);
+        let other = MailboxProgress::read(second, &names(&["Tickets"])).unwrap();
+        assert!(other.cursor().is_none());
+    }
+
+    #[test]
+    fn a_folder_that_appears_later_is_judged_by_the_dates_of_its_mail() {
+        let appeared = Progress::absent("Junk", 1_000_000).renumbered(7, 3);
+        assert_eq!(appeared.age(1, arrived(900_000), Import::New), Age::LeftOut);
+        assert_eq!(appeared.age(2, arrived(1_000_001), Import::New), Age::New);
     }
 
     #[test]

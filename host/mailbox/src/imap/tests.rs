@@ -15,6 +15,8 @@ use crate::After;
 
 mod bounds;
 mod copying;
+mod folders;
+mod hostile;
 mod probe;
 mod renumbering;
 mod tokens;
@@ -27,6 +29,10 @@ enum Act {
     SayLater(String),
     /// Sends a text and disconnects.
     SayAndClose(String),
+    /// Sends a text one byte at a time, each well within the time that the client waits for a silent server.
+    Trickle(String),
+    /// Sends a text again and again, until the client disconnects.
+    Endless(String),
     /// Responds like an ordinary server with three mails.
     Usual,
 }
@@ -83,6 +89,20 @@ impl Server {
                         seen.lock().await.push(command.to_owned());
                         let act = (script.lock().unwrap())(number, command);
                         let (text, close) = match act {
+                            Act::Trickle(text) => {
+                                for byte in text.as_bytes() {
+                                    tokio::time::sleep(STALL / 10).await;
+                                    if write.write_all(&[*byte]).await.is_err() {
+                                        return;
+                                    }
+                                }
+                                continue;
+                            }
+                            Act::Endless(text) => {
+                                let text = text.repeat(64 * 1024 / text.len());
+                                while write.write_all(text.as_bytes()).await.is_ok() {}
+                                return;
+                            }
                             Act::SayLater(text) => {
                                 tokio::time::sleep(STALL * 2).await;
                                 (text, false)
@@ -121,7 +141,8 @@ impl Server {
             host: "127.0.0.1".into(),
             port: self.port,
             tls: TlsMode::None,
-            folder: "INBOX".into(),
+            folders: vec!["INBOX".into()],
+            every: Duration::from_secs(3600),
             import: Import::All,
             targets: Vec::new(),
             unused: Vec::new(),

@@ -1,4 +1,4 @@
-//! Waits for new mail: IDLE, renewed by our own clock (RFC 2177), or polling if the server lacks it.
+//! Waits for new mail in the watched folder: IDLE, renewed by our own clock (RFC 2177), or polling if the server lacks it.
 
 use std::time::Duration;
 
@@ -17,9 +17,17 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 impl ImapSource {
     /// Waits for news. An IDLE keeps running when this returns or is dropped; the next command ends it.
     pub(super) async fn wait_for_news(&mut self, timeout: Duration) -> Result<(), SourceError> {
-        let end = Instant::now() + timeout;
+        let end = Instant::now() + timeout.min(self.rounds.until_others(self.settings.every));
         let timeouts = self.settings.timeouts;
+        let watched = self.rounds.watched_name();
+        let are_several = self.rounds.are_several();
         let connection = self.ready().await?;
+        match connection.open_folder(&watched).await {
+            Ok(_) => {}
+            // The next fetch finds out, and another folder is watched.
+            Err(SourceError::Folder { .. }) if are_several => return Ok(()),
+            Err(error) => return Err(error),
+        }
         loop {
             while let Some(response) = connection.buffered(STEP)? {
                 idle_ended(connection, &response);

@@ -52,7 +52,8 @@ impl Desk {
             host: "localhost".into(),
             port: self.stand.ports().imaps,
             tls: TlsMode::Implicit,
-            folder: "INBOX".into(),
+            folders: vec!["INBOX".into()],
+            every: Duration::from_secs(120),
             import: Import::All,
             targets: Vec::new(),
             unused: Vec::new(),
@@ -367,7 +368,7 @@ fn refusals_are_told_apart() {
     );
 
     let settings = ImapSettings {
-        folder: "No such folder".into(),
+        folders: vec!["No such folder".into()],
         ..desk.settings()
     };
     let missing = desk.connect(&mut imap(settings, desk.bearer(), desk.tls()));
@@ -474,7 +475,7 @@ impl Desk {
     /// Returns a source of another folder than INBOX, which a case may delete.
     fn source_of(&self, folder: &str, import: Import) -> ImapSource {
         let settings = ImapSettings {
-            folder: folder.into(),
+            folders: vec![folder.into()],
             import,
             ..self.settings()
         };

@@ -138,7 +138,7 @@ fn a_probe_ends_at_the_step_that_is_wrong() {
         assert_eq!(step, "authenticate");
     }
 
-    let (step, error) = with(|it| it.folder = "No such folder".into());
+    let (step, error) = with(|it| it.folders = vec!["No such folder".into()]);
     assert!(
         matches!(error, SourceError::Folder { missing: true, .. }),
         "{error:?}"

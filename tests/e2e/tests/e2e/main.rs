@@ -30,6 +30,8 @@ mod generations;
 mod graph;
 mod hostile;
 mod identity;
+mod imap_folders;
+mod imap_wire;
 mod kv;
 mod line;
 mod loads;

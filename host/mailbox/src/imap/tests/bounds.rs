@@ -86,7 +86,7 @@ async fn a_listing_keeps_so_many_mails() {
         ..FetchLimits::default()
     };
     source.fetch(Some(&cursor(9)), &limits).await.unwrap();
-    let held = source.backlog.as_ref().unwrap();
+    let held = source.rounds.folders[0].backlog.as_ref().unwrap();
     assert!(held.waiting.len() <= 32 * 1024 && !held.complete);
 }
 

@@ -6,19 +6,19 @@ use crate::Renumbering;
 
 /// A folder that a case changes while it runs.
 #[derive(Clone)]
-struct Folder {
-    uid_validity: u32,
-    uid_next: Option<u32>,
+pub struct Folder {
+    pub uid_validity: u32,
+    pub uid_next: Option<u32>,
     /// UID, date of arrival, and body; `None` is sent as NIL.
-    mails: Vec<(u32, &'static str, Option<&'static str>)>,
+    pub mails: Vec<(u32, &'static str, Option<&'static str>)>,
 }
 
-const BEFORE: &str = "01-Nov-2020 10:00:00 +0000";
-const AFTER: &str = "01-Nov-2096 10:00:00 +0000";
+pub const BEFORE: &str = "01-Nov-2020 10:00:00 +0000";
+pub const AFTER: &str = "01-Nov-2096 10:00:00 +0000";
 
 type Shared = Arc<std::sync::Mutex<Folder>>;
 
-fn answer(folder: &Folder, command: &str) -> Act {
+pub fn answer(folder: &Folder, command: &str) -> Act {
     if command.starts_with("SELECT") {
         let next = folder
             .uid_next
@@ -80,7 +80,7 @@ async fn start(folder: Folder) -> (Server, Shared) {
     (server, shared)
 }
 
-fn folder(uid_validity: u32, mails: &[(u32, &'static str)]) -> Folder {
+pub fn folder(uid_validity: u32, mails: &[(u32, &'static str)]) -> Folder {
     Folder {
         uid_validity,
         uid_next: Some(mails.iter().map(|it| it.0).max().unwrap_or(0) + 1),

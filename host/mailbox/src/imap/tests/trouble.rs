@@ -29,6 +29,21 @@ async fn a_connection_lost_while_fetching_loses_nothing() {
 }
 
 #[tokio::test]
+async fn mail_announced_while_an_idle_is_renewed_ends_the_wait() {
+    let server = Server::start(|_, command| match command {
+        "DONE" => Act::Say("* 4 EXISTS\r\n{tag} OK\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    let mut source = server.source();
+    let limits = FetchLimits::default();
+    source.fetch(Some(&cursor(12)), &limits).await.unwrap();
+    source.wait(Duration::from_secs(3600)).await.unwrap();
+    let commands = server.after_select().await;
+    assert_eq!(commands[1..], ["IDLE", "DONE"]);
+}
+
+#[tokio::test]
 async fn mails_that_do_not_come() {
     let server = Server::start(|_, command| match command {
         // 10 has vanished, 11 cannot be read, 12 arrives with an inexact size.
