@@ -29,6 +29,7 @@ mod generations;
 mod graph;
 mod hostile;
 mod identity;
+mod interop;
 mod kv;
 mod line;
 mod loads;
