@@ -1,9 +1,6 @@
 //! Dovecot as the stand's mail server: its own configuration, free ports, in the foreground as our child.
 
-use std::collections::hash_map::RandomState;
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,15 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::authority::{INTROSPECTION_CLIENT, INTROSPECTION_SECRET};
+use crate::ports;
 use crate::process::Group;
 use crate::wire::Wire;
 
 /// The password of every mailbox, for PLAIN and LOGIN.
 pub const PASSWORD: &str = "stand-password";
 
-/// Below the range from which Linux takes ports for outgoing connections, so that no such connection can hold one of ours
-/// while Dovecot is stopped.
-const PORT_RANGE: std::ops::Range<u16> = 20_000..32_000;
 /// The number of retries if another process takes a port first.
 const PORT_ATTEMPTS: usize = 10;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -52,6 +47,7 @@ pub(crate) struct DovecotPorts {
 }
 
 /// The facts about the rest of the stand that the configuration needs.
+#[derive(Clone, Copy)]
 pub(crate) struct Neighbours {
     pub(crate) introspection_port: u16,
     pub(crate) smtp_sink_port: u16,
@@ -66,8 +62,8 @@ pub(crate) struct Dovecot {
 }
 
 impl Dovecot {
-    /// Writes the configuration and starts; the certificate must already be in `dir`.
-    pub(crate) fn start(dir: &Path, neighbours: &Neighbours) -> Result<Self> {
+    /// Writes the configuration, ended by the `more` settings, and starts; the certificate must already be in `dir`.
+    pub(crate) fn start(dir: &Path, neighbours: &Neighbours, more: &str) -> Result<Self> {
         let binary = binary()?;
         fs::create_dir(dir.join("mail"))?;
         // Dovecot writes mail as an unprivileged user.
@@ -75,7 +71,7 @@ impl Dovecot {
 
         for _ in 0..PORT_ATTEMPTS {
             let ports = free_ports()?;
-            write_config(dir, &ports, neighbours)?;
+            write_config(dir, &ports, neighbours, more)?;
             let mut dovecot = Self {
                 dir: dir.to_owned(),
                 binary: binary.clone(),
@@ -147,6 +143,11 @@ impl Dovecot {
         Ok(())
     }
 
+    /// Returns the socket on which other servers check passwords (`auth-client`).
+    pub(crate) fn sasl_socket(dir: &Path) -> PathBuf {
+        dir.join("run/sasl")
+    }
+
     /// Returns Dovecot's log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("dovecot.log")).unwrap_or_default()
@@ -179,7 +180,12 @@ fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn write_config(dir: &Path, ports: &DovecotPorts, neighbours: &Neighbours) -> Result<()> {
+fn write_config(
+    dir: &Path,
+    ports: &DovecotPorts,
+    neighbours: &Neighbours,
+    more: &str,
+) -> Result<()> {
     let owner = fs::metadata(dir)?;
     let (users, uid, gid) = if owner.uid() == 0 {
         (String::new(), "mail".to_owned(), "mail".to_owned())
@@ -207,7 +213,7 @@ fn write_config(dir: &Path, ports: &DovecotPorts, neighbours: &Neighbours) -> Re
         .replace("@SUBMISSION@", &ports.submission.to_string())
         .replace("@SUBMISSIONS@", &ports.submissions.to_string())
         .replace("@LMTP@", &ports.lmtp.to_string());
-    fs::write(dir.join("dovecot.conf"), config)?;
+    fs::write(dir.join("dovecot.conf"), config + more)?;
     Ok(())
 }
 
@@ -266,33 +272,16 @@ fn unprivileged() -> Result<String> {
     Ok(settings)
 }
 
-/// Returns ports that nothing listens on at the moment.
 fn free_ports() -> Result<DovecotPorts> {
-    let mut seed = RandomState::new().build_hasher();
-    seed.write_u32(std::process::id());
-    let span = u64::from(PORT_RANGE.end - PORT_RANGE.start);
-    let offset = u16::try_from(seed.finish() % span)?;
-    // Each stays bound until all are found, so that none is found twice.
-    let mut held = Vec::new();
-    let mut candidates = (PORT_RANGE.start + offset..PORT_RANGE.end)
-        .chain(PORT_RANGE.start..PORT_RANGE.start + offset);
-    let mut next = || -> Result<u16> {
-        loop {
-            let port = candidates.next().context("no free port")?;
-            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-                held.push(listener);
-                return Ok(port);
-            }
-        }
-    };
+    let [imap, imaps, pop3, pop3s, submission, submissions, lmtp] = ports::free()?;
     Ok(DovecotPorts {
-        imap: next()?,
-        imaps: next()?,
-        pop3: next()?,
-        pop3s: next()?,
-        submission: next()?,
-        submissions: next()?,
-        lmtp: next()?,
+        imap,
+        imaps,
+        pop3,
+        pop3s,
+        submission,
+        submissions,
+        lmtp,
     })
 }
 

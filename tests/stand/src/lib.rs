@@ -15,7 +15,9 @@ mod graph;
 mod listener;
 mod mail;
 mod pages;
+mod ports;
 mod process;
+mod servers;
 mod smtp;
 mod webhook;
 mod wire;
@@ -47,6 +49,7 @@ pub use crate::ews::{Ews, EwsFailure, EwsMail, EwsRequest};
 pub use crate::failure::{AuthorityFailure, Endpoint, Only};
 pub use crate::graph::{Graph, GraphFailure, GraphMail, GraphRequest, GraphSent, NO_MAILBOX};
 pub use crate::mail::StoredMail;
+pub use crate::servers::{ImapMaker, ImapServer, SubmissionMaker, SubmissionServer};
 pub use crate::smtp::{SmtpFailure, SmtpMail, SmtpSink, SmtpStage};
 pub use crate::webhook::{WEBHOOK_SECRET, Webhook, WebhookFailure, WebhookRequest};
 pub use crate::wire::{Answer, Wire};
@@ -104,6 +107,7 @@ pub struct Stand {
     dir: PathBuf,
     ca_pem: PathBuf,
     ports: Ports,
+    neighbours: Neighbours,
     sender: String,
 }
 
@@ -142,13 +146,11 @@ impl Stand {
         let webhook = Webhook::start(&handle)?;
         let authority = Authority::start(&dir, options.token_lifetime_secs)?;
         let graph = Graph::start(&handle, &dir, authority.introspection_port())?;
-        let dovecot = Dovecot::start(
-            &dir,
-            &Neighbours {
-                introspection_port: authority.introspection_port(),
-                smtp_sink_port: smtp.port(),
-            },
-        )?;
+        let neighbours = Neighbours {
+            introspection_port: authority.introspection_port(),
+            smtp_sink_port: smtp.port(),
+        };
+        let dovecot = Dovecot::start(&dir, &neighbours, "")?;
         let ews = Ews::start(&handle, &dir, authority.introspection_port())?;
         let served = dovecot.ports();
         let ports = Ports {
@@ -177,6 +179,7 @@ impl Stand {
             ca_pem: dir.join("ca.pem"),
             dir,
             ports,
+            neighbours,
             sender: options.sender,
         })
     }
@@ -385,6 +388,18 @@ impl Stand {
     /// The double of Microsoft Graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Starts an IMAP server by another maker, or with other extensions, that has a mailbox for each of `users`. Its
+    /// certificate is the stand's, the password of each mailbox is [`PASSWORD`].
+    pub fn imap_server(&self, maker: ImapMaker, users: &[&str]) -> Result<ImapServer<'_>> {
+        ImapServer::start(self, maker, users)
+    }
+
+    /// Starts a server for submission by another maker. Its certificate is the stand's, the password of each user is
+    /// [`PASSWORD`].
+    pub fn submission_server(&self, maker: SubmissionMaker) -> Result<SubmissionServer> {
+        SubmissionServer::start(&self.dir, maker)
     }
 
     /// Stops IMAP, POP3, submission and LMTP, closing every connection.

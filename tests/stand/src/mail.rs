@@ -1,4 +1,4 @@
-//! Delivers mail to Dovecot (LMTP, IMAP APPEND) and reads its folders (IMAP with a password).
+//! Delivers mail to Dovecot and Cyrus (LMTP, IMAP APPEND) and reads folders (IMAP with a password).
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -41,6 +41,15 @@ impl Lmtp {
         replies.iter().try_for_each(|reply| accepted(reply))
     }
 
+    /// Delivers one mail with DATA, for servers without BDAT.
+    pub(crate) fn deliver_as_data(&mut self, sender: &str, rcpt: &str, mail: &str) -> Result<()> {
+        accepted(&self.wire.command(&format!("MAIL FROM:<{sender}>"))?)?;
+        accepted(&self.wire.command(&format!("RCPT TO:<{rcpt}>"))?)?;
+        self.wire.command("DATA")?;
+        let stuffed = mail.replace("\n.", "\n..");
+        accepted(&self.wire.command(&format!("{stuffed}\r\n."))?)
+    }
+
     fn exchange(&mut self, sender: &str, rcpt: &str, mail: &[u8]) -> Result<[String; 3]> {
         let envelope = format!(
             "MAIL FROM:<{sender}>\r\nRCPT TO:<{rcpt}>\r\nBDAT {} LAST\r\n",
@@ -63,7 +72,7 @@ impl Imap {
         };
         imap.wire.line()?;
         let (ok, _) = imap.run(&format!("LOGIN {} {}", quoted(user), quoted(password)))?;
-        ensure!(ok, "Dovecot refused the login of {user}");
+        ensure!(ok, "the server refused the login of {user}");
         Ok(imap)
     }
 
@@ -74,7 +83,7 @@ impl Imap {
             return Ok(Vec::new());
         }
         let (ok, answers) = self.run("UID FETCH 1:* (UID FLAGS BODY.PEEK[])")?;
-        ensure!(ok, "Dovecot refused to fetch {folder}");
+        ensure!(ok, "the server refused to fetch {folder}");
         answers
             .into_iter()
             .filter(|answer| answer.text.contains(" FETCH ("))
@@ -91,13 +100,13 @@ impl Imap {
         answers
             .iter()
             .find_map(|answer| number_after(&answer.text, "(MESSAGES "))
-            .context("Dovecot's STATUS names no count")
+            .context("the STATUS response names no count")
     }
 
     /// Deletes a folder with its mails.
     pub(crate) fn delete(&mut self, folder: &str) -> Result<()> {
         let (ok, _) = self.run(&format!("DELETE {}", quoted(folder)))?;
-        ensure!(ok, "Dovecot refused to delete {folder}");
+        ensure!(ok, "the server refused to delete {folder}");
         Ok(())
     }
 
@@ -121,7 +130,7 @@ impl Imap {
             command.extend_from_slice(mail);
         }
         let (ok, _) = self.run_bytes(&command)?;
-        ensure!(ok, "Dovecot refused to append to {folder}");
+        ensure!(ok, "the server refused to append to {folder}");
         Ok(())
     }
 

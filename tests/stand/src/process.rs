@@ -96,7 +96,7 @@ impl Janitor {
         const SCRIPT: &str = r#"
             trap '' HUP
             read -r _
-            for file in "$1"/*.pgid; do
+            for file in "$1"/*.pgid "$1"/*/*.pgid; do
                 [ -e "$file" ] && kill -s KILL -- "-$(cat "$file")"
             done
             rm -rf -- "$1"

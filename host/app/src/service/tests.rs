@@ -11,6 +11,9 @@ use super::*;
 use maildrop::{Drop, Maildrop};
 use postroom_line::bus::{Bus, Heard, Reader};
 use postroom_line::event::LineEvent;
+use postroom_line::intake::Intake;
+use postroom_line::positions::JournalPositions;
+use postroom_mailbox::Source;
 
 const CONFIGURATION: &str = r#"
 [tenants.acme]
@@ -41,11 +44,19 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
         .await
         .unwrap();
     let mut source: Box<dyn Source> = Box::new(Maildrop::new(drop.clone()));
-    let known = JournalPositions::new(service.store.clone(), "support");
+    let means = &service.means;
+    let known = JournalPositions::new(means.store.clone(), "support");
     source.set_known(Arc::new(known));
-    let mailbox = service.intakes[0].mailbox().clone();
-    let (every, room) = (service.config.mailboxes[0].every, InFlight::new(1 << 20));
-    service.intakes[0] = Intake::new(service.line.clone(), mailbox, Ok(source), every, room, None);
+    let mailbox = service.starting[0].intake.mailbox().clone();
+    service.starting[0].intake = Intake::new(
+        means.line.clone(),
+        watch::Sender::new(mailbox).subscribe(),
+        Ok(source),
+        service.config.mailboxes[0].every,
+        InFlight::new(1 << 20),
+        None,
+        means.stop.clone(),
+    );
     let drained = service.once().await.unwrap();
     assert!(drained.failed.is_empty(), "{:?}", drained.failed);
     assert_eq!(drained.unacknowledged, 0);

@@ -164,7 +164,16 @@ pub(super) async fn take_up(
     };
     // A session that saw the old UIDs may hold more of them.
     connection.reconciled.remove(folder);
-    Ok((known.renumbered(is, next), Some(renumbering)))
+    // DavMail's UIDNEXT is 1 whenever the folder is empty. Then there is nothing to read again.
+    let is_empty = connection
+        .selected
+        .as_ref()
+        .is_some_and(|open| open.exists == 0);
+    let renumbering = match renumbering {
+        Renumbering::UidsWentBack { .. } if is_empty => None,
+        renumbering => Some(renumbering),
+    };
+    Ok((known.renumbered(is, next), renumbering))
 }
 
 /// Returns the UID that the next mail will get. Not every SELECT reports it; STATUS does, and the last mail's UID is close.

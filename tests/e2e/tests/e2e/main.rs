@@ -32,6 +32,7 @@ mod hostile;
 mod identity;
 mod imap_folders;
 mod imap_wire;
+mod interop;
 mod kv;
 mod line;
 mod loads;

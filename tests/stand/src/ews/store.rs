@@ -80,12 +80,16 @@ pub(super) enum Change<'m> {
     Delete(&'m str),
 }
 
-const WELL_KNOWN: [(&str, &str); 6] = [
+const WELL_KNOWN: [(&str, &str); 10] = [
     ("msgfolderroot", "Top of Information Store"),
     ("inbox", "Inbox"),
     ("sentitems", "Sent Items"),
     ("deleteditems", "Deleted Items"),
     ("drafts", "Drafts"),
+    ("outbox", "Outbox"),
+    ("junkemail", "Junk Email"),
+    ("calendar", "Calendar"),
+    ("contacts", "Contacts"),
     ("recoverableitemsdeletions", "Deletions"),
 ];
 /// The key that signs sync states, so that they cannot be forged.
@@ -278,6 +282,14 @@ impl Mailbox {
         after.parse().ok().filter(|_| fits)
     }
 
+    /// Returns a number that grows with each change of a folder.
+    pub fn last_change(&self, folder: &str) -> u64 {
+        let items = self.items.values().filter(|it| it.folder == folder);
+        let gone = self.gone.iter().filter(|it| it.folder == folder);
+        let all = items.map(|it| it.changed).chain(gone.map(|it| it.at));
+        all.max().unwrap_or_default()
+    }
+
     /// Invalidates every sync state issued so far.
     pub fn forget_states(&mut self) {
         self.generation += 1;
@@ -293,6 +305,11 @@ impl Mailbox {
 }
 
 impl Item {
+    /// Returns the number that no other mail in its folder has, now or later (PidTagInternetArticleNumber).
+    pub fn number(&self) -> u64 {
+        self.created
+    }
+
     pub fn change_key(&self) -> String {
         BASE64.encode(format!("CK{:013}", self.changed))
     }

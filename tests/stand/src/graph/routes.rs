@@ -297,8 +297,11 @@ fn one(mailbox: &mut Mailbox, asked: &Asked, id: &str, rest: &[&str]) -> Answer 
             Answer::empty(204)
         }
         ("POST", ["move"]) => {
+            // Real clients write the first letter of a parameter in either case.
             let target = match body(asked) {
-                Ok(body) => body["destinationId"].as_str().map(str::to_owned),
+                Ok(body) => ["destinationId", "DestinationId"]
+                    .iter()
+                    .find_map(|name| body[name].as_str().map(str::to_owned)),
                 Err(answer) => return answer,
             };
             let Some(target) = target.and_then(|key| Some(mailbox.folder(&key)?.id.clone())) else {
@@ -324,9 +327,10 @@ fn change(mailbox: &mut Mailbox, asked: &Asked, id: &str) -> Answer {
         Ok(_) => return Answer::error(400, "BadRequest", "Unable to read JSON request payload."),
         Err(answer) => return answer,
     };
+    // Control information such as `@odata.type` is no property.
     if let Some(name) = changes
         .keys()
-        .find(|name| !CHANGEABLE.contains(&name.as_str()))
+        .find(|name| !name.starts_with('@') && !CHANGEABLE.contains(&name.as_str()))
     {
         let text = format!("The property '{name}' cannot be changed.");
         return Answer::error(400, "ErrorInvalidPropertySet", &text);

@@ -1,13 +1,13 @@
-//! The Graph double: what an independent client makes of it, and what it refuses.
+//! The Graph double: what independent clients make of it, and what it refuses.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use postroom_stand::{
-    Answer, CLIENT_ID, GraphFailure, MAIL_SCOPE, NO_MAILBOX, OTHER_SCOPE, Stand, Wire,
+    Answer, CLIENT_ID, GraphFailure, MAIL_SCOPE, NO_MAILBOX, OTHER_SCOPE, Stand, Wire, node,
 };
 use serde_json::Value;
 
@@ -55,22 +55,59 @@ fn path_of(link: &Value) -> String {
 }
 
 #[test]
-fn an_independent_client_is_served() -> Result<()> {
+fn o365_is_served() -> Result<()> {
     let stand = Stand::start()?;
-    let python =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/graph/bin/python");
+    is_served(&stand, &python("graph")?, "graph/o365_client.py")?;
+    assert_eq!(stand.graph().sent().len(), 1);
+    Ok(())
+}
+
+#[test]
+fn microsofts_client_for_python_is_served() -> Result<()> {
+    is_served(
+        &Stand::start()?,
+        &python("msgraph")?,
+        "msgraph/msgraph_client.py",
+    )
+}
+
+#[test]
+fn microsofts_client_for_javascript_is_served() -> Result<()> {
+    let stand = Stand::start()?;
+    let throttled = GraphFailure::Throttled {
+        retry_after_secs: 1,
+    };
+    stand.graph().fail_next(1, throttled);
+    is_served(&stand, &node()?, "npm/graph_client.mjs")?;
+    let sent = stand.graph().sent();
+    let as_mime: Vec<bool> = sent.iter().map(|mail| mail.as_mime).collect();
+    assert_eq!(as_mime, [false, true]);
+    Ok(())
+}
+
+fn python(client: &str) -> Result<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../target/clients")
+        .join(client)
+        .join("bin/python");
     ensure!(
         python.exists(),
-        "the clients from PyPI are missing: run `make setup`"
+        "{} is missing: run `make setup`",
+        python.display()
     );
+    Ok(python)
+}
+
+/// Runs the script of an independent client on a mailbox with 23 mails; it fails if the client is not served as by Graph.
+fn is_served(stand: &Stand, program: &Path, script: &str) -> Result<()> {
     for number in 0..23 {
         let received = jiff::Timestamp::from_second(1_790_000_000 + number)?;
         let mail = mail(&format!("mail {number}"));
         stand.graph().deliver_dated(USER, "inbox", received, mail);
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/graph/o365_client.py");
-    let output = Command::new(python)
-        .arg(script)
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    let output = Command::new(program)
+        .arg(clients.join(script))
         .env(
             "GRAPH_URL",
             format!("https://localhost:{}/", stand.ports().graph),
@@ -78,6 +115,8 @@ fn an_independent_client_is_served() -> Result<()> {
         .env("GRAPH_TOKEN", stand.access_token(OTHER_SCOPE)?)
         .env("GRAPH_MAILBOX", USER)
         .env("REQUESTS_CA_BUNDLE", stand.ca_pem())
+        .env("SSL_CERT_FILE", stand.ca_pem())
+        .env("NODE_EXTRA_CA_CERTS", stand.ca_pem())
         .env("HOME", stand.dir())
         .current_dir(stand.dir())
         .output()?;
@@ -87,7 +126,6 @@ fn an_independent_client_is_served() -> Result<()> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert_eq!(stand.graph().sent().len(), 1);
     Ok(())
 }
 

@@ -117,7 +117,7 @@ impl<'c> Place<'c> {
         let trouble = match error {
             SourceError::Auth(error) => return self.no_token(error),
             SourceError::Unreachable { why, .. } => unreachable(*why),
-            SourceError::Tls { cause, .. } => tls(cause.as_ref()),
+            SourceError::Tls { cause, .. } => self.mail_tls(cause.as_ref()),
             SourceError::RefusedLogin { code, .. } => self.refused_login(code.as_deref()),
             SourceError::NotConnected { .. } if self.is_ews() => Trouble::NoEwsMailbox,
             SourceError::NotConnected { .. } => Trouble::NotConnected,
@@ -226,7 +226,7 @@ impl<'c> Place<'c> {
         let trouble = match error {
             SendError::Auth(error) => return self.no_token(error),
             SendError::Unreachable { why, .. } => unreachable(*why),
-            SendError::Tls { cause, .. } => tls(cause.as_ref()),
+            SendError::Tls { cause, .. } => self.mail_tls(cause.as_ref()),
             SendError::RefusedLogin { .. } => self.refused_login(None),
             SendError::Timeout { step, .. } => match step {
                 SmtpStep::Connect => Trouble::NoRoute,
@@ -279,6 +279,13 @@ impl<'c> Place<'c> {
         match self.mode() {
             Some(TlsMode::StartTls | TlsMode::None) => Trouble::NoGreetingInClear,
             Some(TlsMode::Implicit) | None => Trouble::NoGreeting,
+        }
+    }
+
+    fn mail_tls(&self, cause: Option<&TlsError>) -> Trouble {
+        match (tls(cause), self.mode()) {
+            (Trouble::NoTlsFromFirstByte, Some(TlsMode::StartTls)) => Trouble::StartTlsBroken,
+            (trouble, _) => trouble,
         }
     }
 

@@ -188,6 +188,25 @@ async fn uids_that_went_back_are_read_again() {
     assert!(got.is_empty() && renumbering.is_none());
 }
 
+/// DavMail derives UIDNEXT from the newest mail; it is 1 if the folder is empty.
+#[tokio::test]
+async fn an_empty_folder_whose_uids_begin_again_is_no_trouble() {
+    let (server, shared) = start(folder(1, &[(1, AFTER), (2, AFTER)])).await;
+    let mut source = server.source();
+    let (_, _, mut cursor, _) = drained(&mut source, None).await;
+    // The numbers go on with the next mail, or they really began again.
+    for uid in [3, 1] {
+        *shared.lock().unwrap() = folder(1, &[]);
+        shared.lock().unwrap().uid_next = Some(1);
+        let (got, _, emptied, renumbering) = drained(&mut source, cursor).await;
+        assert!(got.is_empty() && renumbering.is_none(), "{renumbering:?}");
+        *shared.lock().unwrap() = folder(1, &[(uid, AFTER)]);
+        let (got, _, read, renumbering) = drained(&mut source, emptied).await;
+        assert_eq!((got, renumbering), (vec![uid], None));
+        cursor = read;
+    }
+}
+
 #[tokio::test]
 async fn ghosts_do_not_deafen_a_mailbox() {
     let (server, shared) = start(folder(1, &[(1, AFTER)])).await;

@@ -1,8 +1,9 @@
-//! Folders: resolves, lists and creates them.
+//! Folders: resolves, lists and creates them, and says whose an id is.
 
 use roxmltree::Node;
 
 use super::super::store::{Folder, Mailbox, Store};
+use super::extended::{self, Wanted, wanted};
 use super::{Caller, Refused, child, elements, escaped, text};
 
 /// Returns the mailbox and the id of the folder that an element names.
@@ -38,9 +39,39 @@ pub(super) fn resolve(
     Ok((address, id))
 }
 
+/// Converts an id to its own format, the only one here: a client learns from it the address of the mailbox.
+pub(super) fn convert_id(
+    store: &mut Store,
+    caller: &Caller,
+    operation: Node<'_, '_>,
+    source: Node<'_, '_>,
+) -> Result<String, Refused> {
+    let id = source.attribute("Id").unwrap_or_default();
+    let formats = [
+        operation.attribute("DestinationFormat"),
+        source.attribute("Format"),
+    ];
+    if formats != [Some("EwsId"); 2] {
+        return Err("ErrorInvalidIdMalformed");
+    }
+    let mut mailboxes = caller.mailboxes.iter();
+    let owner = mailboxes
+        .find(|address| {
+            let (mailbox, _) = store.mailbox(address);
+            mailbox.folders.contains_key(id) || mailbox.items.contains_key(id)
+        })
+        .ok_or("ErrorInvalidIdMalformed")?;
+    Ok(format!(
+        "<m:AlternateId xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"t:AlternateIdType\" Format=\"EwsId\" \
+         Id=\"{id}\" Mailbox=\"{}\"/>",
+        escaped(owner)
+    ))
+}
+
 pub(super) fn get_folder(
     store: &mut Store,
     caller: &Caller,
+    operation: Node<'_, '_>,
     node: Node<'_, '_>,
 ) -> Result<String, Refused> {
     let (address, id) = resolve(store, caller, node)?;
@@ -48,7 +79,7 @@ pub(super) fn get_folder(
     let folder = mailbox.folders.get(&id).ok_or("ErrorFolderNotFound")?;
     Ok(format!(
         "<m:Folders>{}</m:Folders>",
-        folder_xml(mailbox, folder)
+        folder_xml(mailbox, folder, &wanted(operation, "FolderShape"))
     ))
 }
 
@@ -61,7 +92,8 @@ pub(super) fn find_folder(
     let (address, id) = resolve(store, caller, parent)?;
     let (mailbox, _) = store.mailbox(&address);
     let is_deep = operation.attribute("Traversal") == Some("Deep");
-    let wanted = operation
+    let extended = wanted(operation, "FolderShape");
+    let named = operation
         .descendants()
         .find(|it| it.tag_name().name() == "Constant")
         .and_then(|it| it.attribute("Value"));
@@ -73,8 +105,8 @@ pub(super) fn find_folder(
         .folders
         .values()
         .filter(|folder| is_below(folder))
-        .filter(|folder| wanted.is_none_or(|name| folder.name.eq_ignore_ascii_case(name)))
-        .map(|folder| folder_xml(mailbox, folder))
+        .filter(|folder| named.is_none_or(|name| folder.name.eq_ignore_ascii_case(name)))
+        .map(|folder| folder_xml(mailbox, folder, &extended))
         .collect();
     Ok(format!(
         "<m:RootFolder IndexedPagingOffset=\"{0}\" TotalItemsInView=\"{0}\" IncludesLastItemInRange=\"true\"><t:Folders>{1}</t:Folders></m:RootFolder>",
@@ -103,7 +135,7 @@ pub(super) fn create_folder(
     ))
 }
 
-pub(super) fn folder_xml(mailbox: &Mailbox, folder: &Folder) -> String {
+fn folder_xml(mailbox: &Mailbox, folder: &Folder, wanted: &[Wanted]) -> String {
     let items = mailbox.in_folder(&folder.id);
     let unread = items.iter().filter(|item| !item.is_read).count();
     let children = mailbox
@@ -118,9 +150,10 @@ pub(super) fn folder_xml(mailbox: &Mailbox, folder: &Folder) -> String {
     format!(
         "<t:Folder><t:FolderId Id=\"{}\" ChangeKey=\"AQAAAA==\"/>{parent}<t:FolderClass>IPF.Note</t:FolderClass>\
          <t:DisplayName>{}</t:DisplayName><t:TotalCount>{}</t:TotalCount><t:ChildFolderCount>{children}</t:ChildFolderCount>\
-         <t:UnreadCount>{unread}</t:UnreadCount></t:Folder>",
+         {}<t:UnreadCount>{unread}</t:UnreadCount></t:Folder>",
         folder.id,
         escaped(&folder.name),
-        items.len()
+        items.len(),
+        extended::of_folder(mailbox, folder, wanted)
     )
 }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use roxmltree::Node;
 
 use super::super::store::{Change, Item, Store};
+use super::extended::{self, Wanted, wanted};
 use super::folders::resolve;
 use super::{Caller, Refused, child, date, elements, escaped, text};
 
@@ -15,6 +16,7 @@ pub(super) struct Shape {
     base: String,
     has_mime: bool,
     fields: Vec<String>,
+    extended: Vec<Wanted>,
 }
 
 impl Shape {
@@ -29,6 +31,7 @@ impl Shape {
             base: text(shape, "BaseShape").to_owned(),
             has_mime: text(shape, "IncludeMimeContent") == "true",
             fields: fields.collect(),
+            extended: wanted(operation, "ItemShape"),
         }
     }
 
@@ -99,8 +102,16 @@ pub(super) fn item_xml(item: &Item, shape: &Shape) -> String {
             format!("<t:IsRead>{}</t:IsRead>", item.is_read),
         ),
     ];
-    let values = values.into_iter().filter(|(field, _)| shape.has(field));
-    xml.extend(values.map(|(_, value)| value));
+    let extended = extended::of_item(item, &shape.extended);
+    for (field, value) in values {
+        // The schema puts them between the properties of every item and those of messages.
+        if field == "message:From" {
+            xml += &extended;
+        }
+        if shape.has(field) {
+            xml += &value;
+        }
+    }
     format!("<t:Message>{xml}</t:Message>")
 }
 
@@ -306,6 +317,10 @@ pub(super) fn update_item(
     }
     let mut is_read = None;
     for update in elements(child(change, "Updates")) {
+        // Such a property is not kept.
+        if elements(update).any(|it| it.tag_name().name() == "ExtendedFieldURI") {
+            continue;
+        }
         let field = child(update, "FieldURI").attribute("FieldURI");
         match (update.tag_name().name(), field) {
             ("SetItemField", Some("message:IsRead")) => {

@@ -1,5 +1,6 @@
 //! The operations of the EWS double. Each works on a request that matches the schema.
 
+mod extended;
 mod folders;
 mod items;
 mod notifications;
@@ -10,7 +11,7 @@ use roxmltree::Node;
 
 use super::schema::TYPES;
 use super::store::Store;
-use folders::{create_folder, find_folder, get_folder};
+use folders::{convert_id, create_folder, find_folder, get_folder};
 use items::{Shape, create_item, delete_item, find_item, get_item, move_item, sync, update_item};
 pub(super) use notifications::notification;
 use notifications::{streaming, subscribe, unsubscribe};
@@ -60,7 +61,7 @@ pub(super) fn run(
             let ids = child(operation, "FolderIds");
             each(
                 elements(ids)
-                    .map(|id| get_folder(store, caller, id))
+                    .map(|id| get_folder(store, caller, operation, id))
                     .collect(),
             )
         }
@@ -69,6 +70,14 @@ pub(super) fn run(
             each(
                 elements(parents)
                     .map(|id| find_folder(store, caller, operation, id))
+                    .collect(),
+            )
+        }
+        "ConvertId" => {
+            let sources = child(operation, "SourceIds");
+            each(
+                elements(sources)
+                    .map(|id| convert_id(store, caller, operation, id))
                     .collect(),
             )
         }

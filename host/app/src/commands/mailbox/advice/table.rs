@@ -14,6 +14,7 @@ pub(super) enum Trouble {
     NoStartTls,
     /// The port may expect STARTTLS.
     NoTlsFromFirstByte,
+    StartTlsBroken,
     CertificateName,
     CertificateTime,
     CertificateAuthority,
@@ -119,6 +120,10 @@ pub(super) const fn row(trouble: Trouble) -> Row {
         Trouble::NoTlsFromFirstByte => say(
             "The server does not use TLS from the first byte on this port. Most likely the port requires STARTTLS: write tls = \"starttls\", or use the port for TLS.",
             &["{ports}"],
+        ),
+        Trouble::StartTlsBroken => say(
+            "The server accepted STARTTLS, but sent no TLS afterwards. Most likely it cannot read its certificate or its key; its log names the reason.",
+            &["{certificate}"],
         ),
         Trouble::CertificateName => say(
             "The server's certificate is not for the name {host}. Write the name in the certificate as {host_key}.",

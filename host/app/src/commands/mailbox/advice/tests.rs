@@ -87,7 +87,7 @@ fn certificate(cause: CertificateError) -> SourceError {
 #[test]
 fn connections_and_certificates() {
     let silent = |step| SourceError::Timeout { step, secs: 30 };
-    let cases: [(TlsMode, SourceError, &[&str]); 8] = [
+    let cases: [(TlsMode, SourceError, &[&str]); 9] = [
         (
             TlsMode::Implicit,
             silent(Step::Connect),
@@ -127,6 +127,16 @@ fn connections_and_certificates() {
                 )),
             },
             &["tls = \"starttls\""],
+        ),
+        (
+            TlsMode::StartTls,
+            SourceError::Tls {
+                reason: "no".into(),
+                cause: Some(TlsError::InvalidMessage(
+                    rustls::InvalidMessage::InvalidContentType,
+                )),
+            },
+            &["accepted STARTTLS", "certificate"],
         ),
         (
             TlsMode::StartTls,
