@@ -6,6 +6,7 @@
 mod bare;
 mod chance;
 mod configuration;
+mod distance;
 mod fair;
 mod fetch;
 mod figures;
