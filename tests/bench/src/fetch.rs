@@ -32,7 +32,7 @@ pub const CHILD: &str = "fetch-mailbox";
 const MASTER: &str = "fetch@acme.example";
 const INTO: &str = "BENCH_INTO";
 
-/// What happens to a fetched mail.
+/// The destination of a fetched mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Into {
     Memory,
