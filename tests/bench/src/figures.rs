@@ -31,6 +31,11 @@ pub fn mebibytes(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// Formats a share of a duration, such as one mail's of a run.
+pub fn each(duration: Duration, count: u32) -> String {
+    time(duration / count.max(1))
+}
+
 /// Prints rows below a head, each column as wide as its widest cell; the first is aligned left, the others right.
 pub fn table(head: &[&str], rows: &[Vec<String>]) {
     let mut all = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];

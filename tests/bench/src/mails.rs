@@ -227,6 +227,11 @@ fn target(number: u32) -> Option<u32> {
         .find(|&earlier| matches!(kind(earlier), Kind::Person | Kind::Urgent | Kind::Invoice))
 }
 
+/// Returns whether the mail with this number answers one with a lower number than `first`.
+pub fn answers_before(number: u32, first: u32) -> bool {
+    matches!(kind(number), Kind::Reply) && target(number).is_some_and(|target| target < first)
+}
+
 fn person(number: u32) -> (&'static str, &'static str) {
     PEOPLE[number as usize % PEOPLE.len()]
 }

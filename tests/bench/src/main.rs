@@ -5,14 +5,21 @@
 
 mod bare;
 mod chance;
+mod configuration;
+mod distance;
 mod fair;
+mod fetch;
 mod figures;
+mod filled;
 mod generations;
+mod idle;
 mod live;
 mod lookup;
 mod mails;
 mod memory;
+mod parallel;
 mod process;
+mod protocols;
 mod replay;
 mod room;
 mod sandbox;
@@ -34,6 +41,10 @@ const SYNCS: u64 = 50;
 const GENERATION_STARTS: usize = 50;
 /// Mails of each arm of the lookup bench.
 const LOOKUP_MAILS: u32 = 1000;
+/// The most mails that each protocol drains: the double of Graph takes far longer than Dovecot.
+const PROTOCOL_MAILS: u32 = 2000;
+/// Saves of the configuration.
+const CONFIGURATION_SAVES: u32 = 10;
 
 /// Measures Postroom in comparison with imap_tools, imapflow + mailparser and mbsync.
 #[derive(Debug, Parser)]
@@ -59,6 +70,12 @@ struct Options {
     /// Idle mailboxes
     #[arg(long, default_value_t = 2000)]
     idle: u32,
+    /// Seconds for which the wake-ups of idle mailboxes are counted; what recurs does so every two minutes
+    #[arg(long, default_value_t = 120)]
+    idle_secs: u64,
+    /// Mailboxes of the configuration that is changed
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    mailboxes: u32,
     /// Seconds of each arm of the fair scheduling
     #[arg(long, default_value_t = 20)]
     fair_secs: u64,
@@ -76,13 +93,20 @@ enum Part {
     Generations,
     Lookup,
     Throughput,
+    Fetch,
+    Protocols,
+    Parallel,
     Live,
     Memory,
     Idle,
+    Configuration,
     SignIn,
 }
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(fetch::CHILD) {
+        return fetch::run_child();
+    }
     let options = Options::parse();
     let wants = |part: Part| options.parts.is_empty() || options.parts.contains(&part);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -135,16 +159,33 @@ fn main() -> Result<()> {
         peak = throughput::run(&stand, options.mails, options.rounds, &options.contenders)?;
         println!();
     }
+    if wants(Part::Fetch) {
+        fetch::run(&stand, options.mails, options.rounds)?;
+        println!();
+    }
+    if wants(Part::Protocols) {
+        let mails = options.mails.min(PROTOCOL_MAILS);
+        protocols::run(&stand, mails, options.rounds)?;
+        println!();
+    }
+    if wants(Part::Parallel) {
+        parallel::run(&stand, options.mails, options.rounds)?;
+        println!();
+    }
     if wants(Part::Live) {
         live::run(&stand, options.saves)?;
         println!();
     }
     if wants(Part::Memory) {
-        memory::backlog(&stand, options.mails, peak)?;
+        memory::run(&stand, options.mails, peak)?;
         println!();
     }
     if wants(Part::Idle) {
-        memory::idle(&stand, options.idle)?;
+        idle::run(&stand, options.idle, Duration::from_secs(options.idle_secs))?;
+        println!();
+    }
+    if wants(Part::Configuration) {
+        configuration::run(&stand, options.mailboxes, CONFIGURATION_SAVES)?;
         println!();
     }
     if wants(Part::SignIn) {

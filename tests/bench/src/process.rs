@@ -1,5 +1,6 @@
 //! Runs a program and measures it from outside, through /proc.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use postroom_stand::Stand;
 
 /// The interval of measurements.
 const LOOK: Duration = Duration::from_millis(5);
@@ -92,6 +94,57 @@ impl Background {
         memory(self.0.id(), "VmRSS").context("the program is gone")
     }
 
+    /// Returns the part of its resident memory that belongs to it alone: no pages of the program's file, which the kernel
+    /// can drop and shares between processes.
+    pub fn own_memory(&self) -> Result<u64> {
+        memory(self.0.id(), "RssAnon").context("the program is gone")
+    }
+
+    /// Counts how often its threads begin to wait meanwhile, which is how often they are woken. Looks each second: the last
+    /// second of a thread that ends is not counted.
+    pub fn wake_ups(&self, lasts: Duration) -> Result<u64> {
+        const LOOK: Duration = Duration::from_secs(1);
+        let started = Instant::now();
+        let (mut last, mut count) = (self.waits()?, 0);
+        while started.elapsed() < lasts {
+            std::thread::sleep(LOOK.min(lasts.saturating_sub(started.elapsed())));
+            let now = self.waits()?;
+            // A thread that is not known yet has begun meanwhile.
+            let since = |(thread, waits): (&String, &u64)| {
+                waits.saturating_sub(last.get(thread).copied().unwrap_or(0))
+            };
+            count += now.iter().map(since).sum::<u64>();
+            last = now;
+        }
+        Ok(count)
+    }
+
+    /// Returns how often each thread has begun to wait so far.
+    fn waits(&self) -> Result<HashMap<String, u64>> {
+        let mut waits = HashMap::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let task = task?;
+            // A thread may end meanwhile.
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let count = status.lines().find_map(|line| {
+                line.strip_prefix("voluntary_ctxt_switches:")?
+                    .trim()
+                    .parse()
+                    .ok()
+            });
+            waits.insert(
+                task.file_name().to_string_lossy().into_owned(),
+                count.unwrap_or(0),
+            );
+        }
+        Ok(waits)
+    }
+
+    /// Returns its processor time so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        Ok(stat(self.0.id())?.1)
+    }
+
     /// Returns its resident memory without memory files, in bytes.
     pub fn unshared(&self) -> Result<u64> {
         let shared = memory(self.0.id(), "RssShmem").context("the program is gone")?;
@@ -147,6 +200,29 @@ fn stat(pid: u32) -> Result<(char, Duration)> {
         (Some(state), Some(user), Some(system)) => Ok((state, from_ticks(user + system))),
         _ => bail!("an unreadable stat: {text}"),
     }
+}
+
+/// Returns the processor time of Dovecot so far: of all its processes, and of those that have ended.
+pub fn dovecot_cpu(stand: &Stand) -> Result<Duration> {
+    let group = fs::read_to_string(stand.dir().join("dovecot.pgid"))?;
+    let group: u64 = group.trim().parse().context("Dovecot's process group")?;
+    let mut ticks = 0;
+    for process in fs::read_dir("/proc")? {
+        // Other entries have no such file, and a process may end meanwhile.
+        let Ok(text) = fs::read_to_string(process?.path().join("stat")) else {
+            continue;
+        };
+        let Some((_, rest)) = text.rsplit_once(')') else {
+            continue;
+        };
+        let number = |field: &str| field.parse::<u64>().ok();
+        let fields: Vec<Option<u64>> = rest.split_whitespace().map(number).collect();
+        if fields.get(2).copied().flatten() == Some(group) {
+            // User and system time, its own and that of its ended children.
+            ticks += (11..15).filter_map(|at| *fields.get(at)?).sum::<u64>();
+        }
+    }
+    Ok(from_ticks(ticks))
 }
 
 /// Returns one of the memory lines of a program's status, in bytes; `None` once it has ended.

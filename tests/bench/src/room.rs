@@ -1,5 +1,6 @@
 //! A mailroom to be measured: a folder with a configuration and rules, and its mailboxes on the stand's Dovecot.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,19 @@ const TAIL: usize = 20;
 pub const TEN_JS: &str = include_str!("../rules/ten.js");
 /// The smallest script.
 pub const TRIVIAL_JS: &str = include_str!("../rules/trivial.js");
+
+/// The protocol by which a room's mailboxes are read, and what happens to their mail there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// IMAP; mail is moved to Processed.
+    Imap,
+    /// IMAP; mail is deleted.
+    ImapDelete,
+    /// POP3; mail is deleted, since POP3 has no folders.
+    Pop3,
+    /// Microsoft Graph; mail is moved to Processed.
+    Graph,
+}
 
 /// A folder in which `postroom` runs; removed when dropped.
 pub struct Room {
@@ -50,8 +64,24 @@ impl Room {
         rule: &str,
         content: &[u8],
     ) -> Result<Self> {
-        let configuration = configuration(stand, profiles, users, rule);
-        let mut room = Self::local(&configuration, &[(rule, content)])?;
+        let configuration = configuration(stand, Way::Imap, profiles, users, rule);
+        Self::on_stand(stand, &configuration, rule, content)
+    }
+
+    /// Returns a room whose mailboxes are read in another way than [`new`](Self::new) reads them.
+    pub fn over(
+        stand: &Stand,
+        way: Way,
+        users: &[String],
+        rule: &str,
+        content: &[u8],
+    ) -> Result<Self> {
+        let configuration = configuration(stand, way, &["acme".to_owned()], users, rule);
+        Self::on_stand(stand, &configuration, rule, content)
+    }
+
+    fn on_stand(stand: &Stand, configuration: &str, rule: &str, content: &[u8]) -> Result<Self> {
+        let mut room = Self::local(configuration, &[(rule, content)])?;
         room.client_secret = stand.client_secret().to_owned();
         Ok(room)
     }
@@ -146,6 +176,26 @@ pub fn await_sign_ins(stand: &Stand, count: usize, log: &Path) -> Result<()> {
     }
 }
 
+/// Returns the sessions that Dovecot has open over IMAP with TLS, each by its client's port.
+pub fn sessions(stand: &Stand) -> Result<BTreeSet<u16>> {
+    const ESTABLISHED: &str = "01";
+    let port_of = |address: &str| {
+        let (_, port) = address.split_once(':')?;
+        u16::from_str_radix(port, 16).ok()
+    };
+    let server = stand.ports().imaps;
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    let client = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, state, ..] = fields.as_slice() else {
+            return None;
+        };
+        let is_open = *state == ESTABLISHED && port_of(local) == Some(server);
+        is_open.then(|| port_of(remote)).flatten()
+    };
+    Ok(table.lines().skip(1).filter_map(client).collect())
+}
+
 /// Returns the end of a log, which a thousand mailboxes may have filled.
 pub fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
@@ -179,7 +229,13 @@ pub fn postroom() -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn configuration(stand: &Stand, profiles: &[String], users: &[String], rule: &str) -> String {
+fn configuration(
+    stand: &Stand,
+    way: Way,
+    profiles: &[String],
+    users: &[String],
+    rule: &str,
+) -> String {
     let mut text = format!(
         r#"data_dir = "data"
 
@@ -192,15 +248,18 @@ domains = ["acme.example"]
         ca = stand.ca_pem().display().to_string(),
     );
     for profile in profiles {
+        let provider = match way {
+            Way::Graph => format!("provider = \"microsoft\"\ntenant = {profile:?}"),
+            _ => format!("provider = \"custom\"\nscopes = [{MAIL_SCOPE:?}]"),
+        };
         let _ = write!(
             text,
             r#"
 [profiles.{profile}]
-provider = "custom"
+{provider}
 token_url = {token_url:?}
 client_id = {client_id:?}
 client_secret = {{ env = "{SECRET}" }}
-scopes = [{MAIL_SCOPE:?}]
 grant = "client-credentials"
 "#,
             token_url = stand.token_url(profile),
@@ -208,24 +267,47 @@ grant = "client-credentials"
         );
     }
     for ((number, user), profile) in users.iter().enumerate().zip(profiles.iter().cycle()) {
-        let _ = write!(
-            text,
-            r#"
+        text.push_str(&mailbox(stand, way, number, user, profile, rule));
+    }
+    text
+}
+
+/// Returns the configuration of the mailbox `box` with this number.
+pub fn mailbox(
+    stand: &Stand,
+    way: Way,
+    number: usize,
+    user: &str,
+    profile: &str,
+    rule: &str,
+) -> String {
+    let server = |protocol: &str, port: u16| {
+        format!("protocol = {protocol:?}\nhost = \"localhost\"\nport = {port}\ntls = \"implicit\"")
+    };
+    let ports = stand.ports();
+    let server = match way {
+        Way::Imap | Way::ImapDelete => server("imap", ports.imaps),
+        Way::Pop3 => server("pop3", ports.pop3s),
+        Way::Graph => format!(
+            "protocol = \"graph\"\nbase_url = {:?}",
+            stand.graph().base_url()
+        ),
+    };
+    let after = match way {
+        Way::Imap | Way::Graph => r#"done = "move:Processed", failed = "move:Failed""#,
+        Way::ImapDelete | Way::Pop3 => r#"done = "delete", failed = "delete""#,
+    };
+    format!(
+        r#"
 [mailboxes.box{number}]
 tenant = "acme"
-protocol = "imap"
-host = "localhost"
-port = {port}
-tls = "implicit"
+{server}
 address = "{user}"
 profile = "{profile}"
 import = "all"
 every = "2m"
-after = {{ done = "move:Processed", failed = "move:Failed" }}
+after = {{ {after} }}
 rules = ["rules/{rule}"]
-"#,
-            port = stand.ports().imaps,
-        );
-    }
-    text
+"#
+    )
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use postroom_stand::Stand;
-use serde_json::Value;
 
 use crate::figures::{mebibytes, median, table, time};
+use crate::filled::{Expected, check_moved, copy_mailbox, fresh_folder};
 use crate::mails;
 use crate::process::{Usage, measure};
 use crate::room::{Room, TEN_JS, component, target};
@@ -49,9 +49,6 @@ const CONTENDERS: [Contender; 7] = [
     Contender::Mbsync,
 ];
 
-/// The right place of every mail, by Message-ID.
-struct Expected(HashMap<String, String>);
-
 /// Measures the contenders (all if none is named), `rounds` times each, and prints a table of medians. Returns the peak
 /// memory of the script run.
 pub fn run(stand: &Stand, count: u32, rounds: usize, wanted: &[Contender]) -> Result<Option<u64>> {
@@ -77,17 +74,6 @@ pub fn run(stand: &Stand, count: u32, rounds: usize, wanted: &[Contender]) -> Re
     report(count, &usages);
     let script = usages.get(Contender::PostroomJs.tag());
     Ok(script.map(|runs| peak(runs)))
-}
-
-/// Fails unless the mailbox is empty and Processed contains all of its mails.
-pub fn check_moved(stand: &Stand, user: &str, count: u32) -> Result<()> {
-    let left = stand.message_count(user, "INBOX")?;
-    let moved = stand.message_count(user, "Processed")?;
-    ensure!(
-        left == 0 && moved == count as usize,
-        "{left} mails stayed in INBOX and {moved} of {count} are in Processed"
-    );
-    Ok(())
 }
 
 impl Contender {
@@ -118,7 +104,7 @@ impl Contender {
     /// Returns the goal as a multiple of the peers' speed.
     fn goal(self) -> &'static str {
         match self {
-            Contender::PostroomRust => ">= 10x both",
+            Contender::PostroomRust => ">= 10x both, 3x mbsync",
             Contender::PostroomJs => ">= 6x both",
             _ => "",
         }
@@ -144,35 +130,13 @@ impl Contender {
     }
 }
 
-impl Expected {
-    fn count(&self) -> u32 {
-        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Fails unless each mail was put into its right place, once.
-    fn check(&self, places: impl IntoIterator<Item = (String, String)>) -> Result<()> {
-        let mut open = self.0.clone();
-        for (id, place) in places {
-            match open.remove(&id) {
-                None => bail!("{id} was sorted twice, or never sent"),
-                Some(right) if right != place => bail!("{id} belongs to {right:?}, not {place:?}"),
-                Some(_) => {}
-            }
-        }
-        ensure!(open.is_empty(), "{} mails were not sorted", open.len());
-        Ok(())
-    }
-}
-
 fn fill(stand: &Stand, count: u32) -> Result<Expected> {
     let mut sizes = Vec::new();
     let mut attached = 0;
-    let mut expected = HashMap::new();
     for number in 0..count {
         let mail = mails::sample(number);
         sizes.push(mail.bytes.len());
         attached += usize::from(memory_has(&mail.bytes, b"Content-Disposition: attachment"));
-        expected.insert(mail.message_id, mail.place);
     }
     sizes.sort_unstable();
     let kib = |share: usize| {
@@ -188,34 +152,13 @@ fn fill(stand: &Stand, count: u32) -> Result<Expected> {
     let started = std::time::Instant::now();
     stand.deliver_many(MASTER, (0..count).map(|number| mails::sample(number).bytes))?;
     println!("  delivered by LMTP in {}", time(started.elapsed()));
-    Ok(Expected(expected))
+    Ok(Expected::of(0..count))
 }
 
 fn memory_has(haystack: &[u8], needle: &[u8]) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle)
-}
-
-fn fresh_folder(within: &Path) -> Result<PathBuf> {
-    let folder = tempfile::Builder::new()
-        .disable_cleanup(true)
-        .tempdir_in(within)?;
-    Ok(folder.path().to_owned())
-}
-
-/// Copies a mailbox that nobody has open, which is much faster than delivering everything again. Mails never change, so
-/// their files are shared; the indexes are copied.
-fn copy_mailbox(stand: &Stand, from: &str, to: &str) -> Result<()> {
-    const COPY: &str = r#"cp -al "$1" "$2" && cd "$1" &&
-        find . -type f ! -name 'u.*' -exec cp -p --remove-destination --parents {} "$2" \;"#;
-    let home = |user: &str| stand.dir().join("mail").join(user);
-    let status = Command::new("sh")
-        .args(["-ec", COPY, "sh"])
-        .args([home(from), home(to)])
-        .status()?;
-    ensure!(status.success(), "copying the mailbox failed");
-    Ok(())
 }
 
 fn run_postroom(
@@ -229,11 +172,7 @@ fn run_postroom(
     let log = room.path().join("run.log");
     let usage = measure(&mut room.postroom(&["run", "--once"])?, &log)?;
     room.check_ledger(u64::from(expected.count()))?;
-    let rows = room.rows("decisions")?;
-    expected.check(
-        rows.iter()
-            .map(|row| (text(&row["message_id"]), place(row))),
-    )?;
+    expected.check_decisions(&room.rows("decisions")?)?;
     check_moved(stand, user, expected.count())?;
     Ok(usage)
 }
@@ -275,26 +214,9 @@ fn run_peer(
 }
 
 fn run_mbsync(stand: &Stand, user: &str, expected: &Expected, dir: &Path) -> Result<Usage> {
-    let config = dir.join("mbsyncrc");
-    fs::write(
-        &config,
-        format!(
-            "IMAPAccount bench\nHost localhost\nPort {port}\nUser {user}\nPass {password}\nSSLType IMAPS\nCertificateFile {ca}\nAuthMechs LOGIN\n\n\
-             IMAPStore far\nAccount bench\n\n\
-             MaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
-             Channel bench\nFar :far:\nNear :near:\nPatterns INBOX\nSync Pull\nCreate Near\nSyncState *\n",
-            port = stand.ports().imaps,
-            password = stand.password(),
-            ca = stand.ca_pem().display(),
-            dir = dir.display(),
-        ),
-    )?;
-    let mut command = Command::new("mbsync");
-    command.arg("-c").arg(&config).arg("-a");
+    let mut command = mbsync(stand, user, dir, true)?;
     let usage = measure(&mut command, &dir.join("log"))?;
-    let inbox = dir.join("INBOX");
-    let fetched =
-        fs::read_dir(inbox.join("new"))?.count() + fs::read_dir(inbox.join("cur"))?.count();
+    let fetched = mbsync_files(dir)?.len();
     ensure!(
         fetched == expected.count() as usize,
         "mbsync fetched {fetched} of {} mails",
@@ -303,23 +225,38 @@ fn run_mbsync(stand: &Stand, user: &str, expected: &Expected, dir: &Path) -> Res
     Ok(usage)
 }
 
-/// Returns where a decision put its mail, in the words of [`mails::Sample::place`].
-fn place(row: &Value) -> String {
-    let action = &row["actions"][0];
-    match row["outcome"].as_str() {
-        Some("ticket") => format!("ticket {}", text(&action["queue"])),
-        Some("alert") => format!(
-            "alert {} {}",
-            text(&row["alert_key"]),
-            text(&row["alert_state"])
+/// Returns mbsync as it fetches a mailbox's INBOX to files in this folder.
+pub fn mbsync(stand: &Stand, user: &str, dir: &Path, fsync: bool) -> Result<Command> {
+    let config = dir.join("mbsyncrc");
+    fs::write(
+        &config,
+        format!(
+            "FSync {fsync}\n\n\
+             IMAPAccount bench\nHost localhost\nPort {port}\nUser {user}\nPass {password}\nSSLType IMAPS\nCertificateFile {ca}\nAuthMechs LOGIN\n\n\
+             IMAPStore far\nAccount bench\n\n\
+             MaildirStore near\nPath {dir}/\nInbox {dir}/INBOX\n\n\
+             Channel bench\nFar :far:\nNear :near:\nPatterns INBOX\nSync Pull\nCreate Near\nSyncState *\n",
+            fsync = if fsync { "yes" } else { "no" },
+            port = stand.ports().imaps,
+            password = stand.password(),
+            ca = stand.ca_pem().display(),
+            dir = dir.display(),
         ),
-        Some("ignored") => format!("ignored {}", text(&action["reason"])),
-        other => other.unwrap_or_default().to_owned(),
-    }
+    )?;
+    let mut command = Command::new("mbsync");
+    command.arg("-c").arg(&config).arg("-a");
+    Ok(command)
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+/// Returns the files that it fetched.
+pub fn mbsync_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for folder in ["new", "cur"] {
+        for entry in fs::read_dir(dir.join("INBOX").join(folder))? {
+            files.push(entry?.path());
+        }
+    }
+    Ok(files)
 }
 
 fn report(count: u32, usages: &HashMap<&str, Vec<Usage>>) {
@@ -344,6 +281,7 @@ fn report(count: u32, usages: &HashMap<&str, Vec<Usage>>) {
             format!("{own:.0}"),
             ratio(Contender::ImapTools, Contender::ImapToolsBulk),
             ratio(Contender::ImapFlow, Contender::ImapFlowBulk),
+            rate(Contender::Mbsync).map_or("-".into(), |peer| format!("{:.1}x", own / peer)),
             time(median(&cpus)),
             time(median(&machine)),
             mebibytes(peak(runs)),
@@ -356,6 +294,7 @@ fn report(count: u32, usages: &HashMap<&str, Vec<Usage>>) {
             "mails/s",
             "to imap_tools / bulk",
             "to imapflow / bulk",
+            "to mbsync",
             "CPU",
             "machine CPU",
             "peak RSS",
@@ -371,11 +310,11 @@ fn report(count: u32, usages: &HashMap<&str, Vec<Usage>>) {
     }
 }
 
-fn peak(runs: &[Usage]) -> u64 {
+pub fn peak(runs: &[Usage]) -> u64 {
     runs.iter().map(|usage| usage.peak_rss).max().unwrap_or(0)
 }
 
-fn has_mbsync() -> bool {
+pub fn has_mbsync() -> bool {
     Command::new("mbsync")
         .arg("--version")
         .output()

@@ -8,9 +8,9 @@ use postroom_net::{
     ProbeReporter, Step, Stream, TlsMode, Trace, TraceRedactor, dial, handshake,
     handshake_after_starttls, server_name, within,
 };
-use tokio::io::BufReader;
 use tokio::time::{Instant, timeout_at};
 
+use super::read_ahead::ReadAhead;
 use super::response::{Code, Done, Response, Status, TAG, Untagged, read, shown};
 use super::tap::Tap;
 use super::wire::{Piece, Wire, WireError};
@@ -85,8 +85,7 @@ impl Connection {
                 .map_or_else(|_| String::new(), |peer| format!(" ({})", peer.ip()));
             format!("{}:{}{address}", settings.host, settings.port)
         });
-        // rustls reads in small pieces: a buffer below it saves most of the system calls.
-        let tcp = BufReader::with_capacity(SOCKET_READ_BYTES, tcp);
+        let tcp = ReadAhead::new(tcp);
         let stream: Box<dyn Stream> = match settings.tls {
             TlsMode::Implicit => {
                 let securing = handshake(server_name(&settings.host)?, tls, tcp);
@@ -525,9 +524,6 @@ pub(super) fn protocol(step: Step, reason: &str) -> SourceError {
         reason: reason.to_owned(),
     }
 }
-
-/// The number of bytes read from a socket at once.
-const SOCKET_READ_BYTES: usize = 16 * 1024;
 
 pub(super) fn failed(step: Step, error: &WireError) -> SourceError {
     match error {

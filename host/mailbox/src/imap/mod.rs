@@ -13,6 +13,7 @@ pub mod fuzz;
 mod list;
 mod login;
 mod progress;
+mod read_ahead;
 mod response;
 mod rounds;
 mod sample;

@@ -4,7 +4,9 @@
 //! Bodies are returned as slices of the read buffer, without a copy. Every await is cancel-safe: a partially read response
 //! stays in the buffers until the next call.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 
 use bytes::{Buf, Bytes, BytesMut};
 use postroom_net::Stream;
@@ -69,7 +71,7 @@ const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 const KEEP_BYTES: u64 = 64 * 1024;
 /// The size of the read buffer while bodies are fetched.
 const BODIES_BUFFER_BYTES: usize = 128 * 1024;
-/// The size of the read buffer otherwise: most connections are idle most of the time, and there may be thousands.
+/// The size of the read buffer otherwise.
 const BUFFER_BYTES: usize = 4 * 1024;
 
 #[derive(Clone, Copy)]
@@ -136,17 +138,27 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads some more bytes from the server.
+    /// Reads some more bytes from the server. A connection that waits for them holds no read buffer, since most connections
+    /// are idle most of the time, and there may be thousands.
     pub async fn fill(&mut self) -> Result<(), WireError> {
         let buffer = if self.keep > KEEP_BYTES {
             BODIES_BUFFER_BYTES
         } else {
             BUFFER_BYTES
         };
-        if self.input.capacity() - self.input.len() < buffer / 8 {
-            self.input.reserve(buffer);
-        }
-        match self.stream.read_buf(&mut self.input).await? {
+        // While bodies are fetched, the rest of the buffer shares its memory with them.
+        let may_wait_long = buffer == BUFFER_BYTES;
+        let read = poll_fn(|cx| {
+            if self.input.capacity() - self.input.len() < buffer / 8 {
+                self.input.reserve(buffer);
+            }
+            let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+            if read.is_pending() && may_wait_long && self.input.is_empty() {
+                self.input = BytesMut::new();
+            }
+            read
+        });
+        match read.await? {
             0 => Err(WireError::Closed),
             _ => Ok(()),
         }
@@ -366,6 +378,21 @@ mod tests {
             (literal.bytes.len() as u64, literal.len),
             (KEEP_BYTES, 200_000)
         );
+    }
+
+    #[tokio::test]
+    async fn a_waiting_connection_holds_no_read_buffer() {
+        let (client, mut server) = tokio::io::duplex(1024);
+        let mut wire = Wire::new(Box::new(client), None);
+        server.write_all(b"* OK\r\n* BY").await.unwrap();
+        wire.fill().await.unwrap();
+        assert!(wire.response().unwrap().is_some() && wire.response().unwrap().is_none());
+        assert!(futures::poll!(pin!(wire.fill())).is_pending());
+        server.write_all(b"E\r\n").await.unwrap();
+        wire.fill().await.unwrap();
+        assert_eq!(text(&wire.response().unwrap().unwrap()[0]), b"* BYE");
+        assert!(futures::poll!(pin!(wire.fill())).is_pending());
+        assert_eq!(wire.input.capacity(), 0);
     }
 
     #[tokio::test]
