@@ -479,7 +479,7 @@ fn targets(
     tokens: &Ready<Arc<Tokens>>,
     misconfigured: &mut Vec<(String, Unavailable)>,
 ) -> anyhow::Result<BTreeMap<TargetId, GuardedTarget>> {
-    let http = postroom_target::webhook::client((**tls).clone())?;
+    let http = postroom_target::webhook::client(tls, &config.proxies)?;
     let mut targets = BTreeMap::new();
     for sink in &config.sinks {
         match connections::sink(sink, &http, tls, clock)? {

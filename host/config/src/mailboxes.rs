@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use postroom_core::After;
+use postroom_net::Proxies;
 
 use super::profiles::AllProfileFacts;
 use super::reader::{Item, Section, quoted};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
-use super::{Declared, MailboxConfig, Names, SourceConfig, authentication};
+use super::{Declared, MailboxConfig, Names, SourceConfig, authentication, proxy};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -24,6 +25,8 @@ pub struct Surroundings<'s> {
     pub facts: &'s AllProfileFacts,
     /// The list that mailboxes without their own list trust; `None` if it could not be read.
     pub trusted: Option<&'s [String]>,
+    /// The proxies of mailboxes without an own one; `None` if they could not be read.
+    pub proxies: Option<&'s Proxies>,
     /// The profile that each outgoing signs in with.
     pub outgoing_profiles: &'s HashMap<String, String>,
 }
@@ -108,6 +111,17 @@ fn read_one(
     let protocol_log = section
         .item("protocol_log")
         .map(|item| read_protocol_log(&item, protocol));
+    let proxies = match protocol.filter(|it| it.server.is_none()) {
+        Some(protocol) => {
+            section.misplaced(
+                &["proxy"],
+                &format!("has no meaning for a {} mailbox", protocol.name),
+                "remove it: no server is contacted",
+            );
+            Some(Proxies::default())
+        }
+        None => proxy::read_own(&section, around.proxies),
+    };
     section.later(&["new_tickets"]);
     let address_item = section.item("address");
     let address = address_item.as_ref().map(|item| item.address());
@@ -153,6 +167,7 @@ fn read_one(
         aliases: aliases?,
         source: source?,
         trusted: trusted?,
+        proxies: proxies?,
         every: every?,
         after_done,
         after_failed,
