@@ -76,7 +76,7 @@ fn read_one(item: &Item) -> Option<Option<Proxy>> {
             if password.is_err() {
                 // The secret's own problem says what is missing.
                 item.problem(
-                    "has no password, and nothing may pass by the proxy",
+                    "has no password, and no connection may bypass the proxy",
                     "provide the password, or remove the proxy",
                 );
             }
@@ -122,8 +122,8 @@ fn read_pattern(item: &Item) -> Option<HostPattern> {
     pattern
 }
 
-/// Returns the proxy that one of two variables names. As with curl, the name in lower case comes first, an empty value is none,
-/// and a value without a scheme is an HTTP proxy.
+/// Returns the proxy in one of two variables. As with curl, the name in lower case comes first, an empty value means no proxy, and
+/// a value without a scheme is an HTTP proxy.
 fn from_environment(root: &Section, names: [&'static str; 2]) -> Option<Option<Proxy>> {
     let Some((name, value)) = names
         .into_iter()

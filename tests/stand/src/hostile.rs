@@ -22,7 +22,7 @@ const FLOOD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// How often a waiting server looks whether it is over.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What a server does with every connection.
+/// The behaviour of a server, the same for every connection.
 #[derive(Debug, Clone)]
 pub struct Hostility {
     /// Sent first.
@@ -32,7 +32,7 @@ pub struct Hostility {
     pub listens: bool,
 }
 
-/// What follows the first bytes.
+/// The behaviour after the first bytes.
 #[derive(Debug, Clone)]
 pub enum Then {
     /// The connection is closed.
@@ -180,7 +180,7 @@ pub fn http_hostilities(status: &str) -> Vec<(&'static str, Hostility)> {
         ),
         ("a body without end", floods(head("\r\n"), " ")),
         (
-            "chunks that are none",
+            "invalid chunks",
             closes(head(
                 "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
             )),

@@ -65,7 +65,7 @@ pub enum InvalidProxy {
     Scheme(String),
 }
 
-/// Which proxy each connection takes. The default is none.
+/// The proxy of each connection. By default there is no proxy.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proxies(Arc<ProxyRules>);
 

@@ -56,7 +56,7 @@ async fn by_connect(url: &str, answer: &[u8]) -> Result<TcpStream, (ProxyFault, 
     .await
 }
 
-/// Answers a SOCKS greeting without authentication, and the request with this reply code.
+/// Plays a SOCKS proxy without authentication whose reply has this code.
 async fn by_socks(code: u8) -> Result<TcpStream, (ProxyFault, String)> {
     through("socks5://PROXY", async |mut stream| {
         let mut greeting = [0; 3];

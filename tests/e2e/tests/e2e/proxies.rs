@@ -3,7 +3,7 @@
 
 use postroom_e2e::leak::Needles;
 use postroom_e2e::{Room, both, mail};
-use postroom_stand::{CLIENT_ID, PROXY_PASSWORD, PROXY_USER, ProxyServer, Stand};
+use postroom_stand::{CLIENT_ID, PASSWORD, PROXY_PASSWORD, PROXY_USER, ProxyServer, Stand};
 use serde_json::Value;
 
 /// Returns a proxy as the configuration names it, with its credentials.
@@ -134,7 +134,7 @@ fn tokens_graph_and_webhooks_go_through_the_http_proxy() {
     for proxy in [ProxyServer::http(true), ProxyServer::socks(true)] {
         let proxy = proxy.expect("a proxy");
         let more = format!("[proxy]\nloopback = true\nhttp = {}\n", signed_in(&proxy));
-        let room = room(stand, "");
+        let mut room = room(stand, "");
         at_graph(&room, &more);
         stand.graph().deliver(&room.user, mail("by proxy", "help"));
         room.once();
@@ -157,6 +157,25 @@ fn tokens_graph_and_webhooks_go_through_the_http_proxy() {
         let steps = tested(&room, &["target", "test", "psa", "--send-event"]);
         assert_eq!(step(&steps, "out", "proxy")["detail"], proxy.url());
         assert!(steps.iter().all(|it| it["ok"] == true), "{steps:#?}");
+
+        // EWS, through the proxy of its own mailbox.
+        let own = format!(
+            "[tls]\nca = {:?}\n[tenants.acme]\n[mailboxes.support]\ntenant = \"acme\"\nprotocol = \"ews\"\nurl = {:?}\naddress = {:?}\npassword = {{ env = \"EWS_PASSWORD\" }}\nproxy = {}\n",
+            stand.ca_pem(),
+            stand.ews().url(),
+            room.user,
+            signed_in(&proxy)
+        );
+        room.set_env("EWS_PASSWORD", PASSWORD);
+        room.write("postroom.toml", own);
+        stand
+            .ews()
+            .deliver(&room.user, mail("by proxy", "help").as_bytes());
+        let steps = tested(&room, &["mailbox", "test", "support"]);
+        assert_eq!(step(&steps, "in", "proxy")["detail"], proxy.url());
+        assert!(steps.iter().all(|it| it["ok"] == true), "{steps:#?}");
+        let log = proxy.log();
+        assert!(log.contains(&port_of(&stand.ews().url())), "{log}");
         assert_no_password(&room);
     }
 }

@@ -91,9 +91,9 @@ fn honest_until(answers: usize, hostility: Hostility) -> (u16, std::thread::Join
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_hostile_answer_ends_at_every_step_and_keeps_the_mail() {
-    for answers in 0..HONEST.len() {
+    for (answers, in_place_of) in HONEST.iter().enumerate() {
         for (name, hostility) in hostilities() {
-            let at = format!("{name} in place of {}", HONEST[answers]);
+            let at = format!("{name} in place of {in_place_of}");
             let (port, serving) = honest_until(answers, hostility);
             let mut settings = settings(port, TlsMode::None);
             settings.timeouts = SmtpTimeouts {
