@@ -10,6 +10,9 @@ use url::Url;
 
 use crate::{ConnectError, Proxies, dial};
 
+/// The time limit of a connection, its proxy and TLS included, unless a protocol sets its own. Together with [`EXPLAIN_LIMIT`] it is
+/// shorter than the time limit of a whole token request (30 s), so that a silent proxy is named.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// How long the proxy is asked why it made no connection.
 const EXPLAIN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -36,6 +39,7 @@ impl HttpClient {
             // Removes the proxies of the environment as well, so it comes first.
             .no_proxy()
             .proxy(proxy)
+            .connect_timeout(CONNECT_LIMIT)
             .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")));
         Ok(Self {
             client: adjust(builder).build()?,
@@ -73,6 +77,70 @@ impl From<Client> for HttpClient {
         Self {
             client,
             proxies: Proxies::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{Proxy, ProxyFault, Unreachable};
+
+    /// Returns the proxy's error after a request through a proxy that answers every connection with this.
+    async fn explained(scheme: &str, answer: &'static [u8]) -> Option<ConnectError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        let proxy = Proxy::parse(&format!("{scheme}://us:hunter2@127.0.0.1:{port}")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let http = HttpClient::new(&tls, &Proxies::only(proxy), |it| it).unwrap();
+        let url = Url::parse("https://graph.example/v1.0").unwrap();
+        let error = http.get(url.clone()).send().await.unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        let explained = http.proxy_error(&url, &error).await;
+        serving.abort();
+        explained
+    }
+
+    #[tokio::test]
+    async fn a_failed_request_says_what_the_proxy_answered() {
+        const SOCKS_REFUSES: &[u8] = &[5, 0xff];
+        for (scheme, answer, expected) in [
+            (
+                "http",
+                &b"HTTP/1.1 407 x\r\n\r\n"[..],
+                ProxyFault::CredentialsRefused,
+            ),
+            ("http", b"HTTP/1.1 403 x\r\n\r\n", ProxyFault::Forbidden),
+            (
+                "http",
+                b"HTTP/1.1 502 x\r\n\r\n",
+                ProxyFault::ServerUnreachable,
+            ),
+            ("socks5", SOCKS_REFUSES, ProxyFault::CredentialsRefused),
+        ] {
+            match explained(scheme, answer).await {
+                Some(ConnectError::Unreachable { why, reason }) => {
+                    assert_eq!(why, Unreachable::Proxy(expected), "{reason}");
+                    assert!(!reason.contains("hunter2"), "{reason}");
+                }
+                other => panic!("{scheme} {expected:?}: {other:?}"),
+            }
         }
     }
 }
