@@ -12,12 +12,12 @@ use postroom_mailbox::{
     After, EwsSettings, EwsTimeouts, GraphSettings, GraphTimeouts, ImapSettings, ImapTimeouts,
     Pop3Settings, Pop3Timeouts, Source, SpoolSettings,
 };
+use postroom_net::HttpClient;
 use postroom_target::Target;
 use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTarget, SmtpTimeouts};
 use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
 use rustls::ClientConfig;
 
-use crate::tls;
 use postroom_config::{
     Config, Credential, Outgoing, OutgoingConfig, Ready, Sink, SinkConfig, Unavailable,
 };
@@ -86,7 +86,7 @@ fn without(error: &VaultError) -> Unavailable {
 
 fn in_vault(config: &Config, tls: &Arc<ClientConfig>, vault: Vault) -> anyhow::Result<Tokens> {
     Ok(Tokens::new(
-        tls::http_client(tls)?,
+        HttpClient::new(tls, &config.proxies, |it| it).context("HTTP client")?,
         config.profiles.clone(),
         config.accounts.clone(),
         vault,
@@ -116,6 +116,7 @@ pub fn source(
                 import: *import,
                 targets: targets(mailbox),
                 unused: Vec::new(),
+                proxies: mailbox.proxies.clone(),
                 timeouts: ImapTimeouts::default(),
             };
             let login = login(sign_in, tokens)?;
@@ -134,6 +135,7 @@ pub fn source(
                 folder: folder.clone(),
                 import: *import,
                 targets: targets(mailbox),
+                proxies: mailbox.proxies.clone(),
                 timeouts: GraphTimeouts::default(),
             };
             let login = login(sign_in, tokens)?;
@@ -151,6 +153,7 @@ pub fn source(
                 tls: server.tls,
                 import: *import,
                 every: mailbox.every,
+                proxies: mailbox.proxies.clone(),
                 timeouts: Pop3Timeouts::default(),
             };
             let login = login(sign_in, tokens)?;
@@ -178,6 +181,7 @@ pub fn source(
                 folder: folder.clone(),
                 import: *import,
                 targets: targets(mailbox),
+                proxies: mailbox.proxies.clone(),
                 timeouts: EwsTimeouts::default(),
             };
             let login = login(sign_in, tokens)?;
@@ -220,6 +224,7 @@ pub fn outgoing(
                 from: way.from.clone(),
                 reply_to: way.reply_to.clone(),
                 hello: smtp.hello.clone(),
+                proxies: way.proxies.clone(),
                 timeouts: SmtpTimeouts::default(),
             };
             let sign_in = smtp.login.as_ref().map(|it| login(it, tokens));
@@ -238,7 +243,7 @@ pub fn outgoing(
 /// Builds the target of a sink. Does not connect yet. `http` comes from [`webhook::client`].
 pub fn sink(
     sink: &Sink,
-    http: &reqwest::Client,
+    http: &HttpClient,
     tls: &Arc<ClientConfig>,
     clock: &Clock,
 ) -> anyhow::Result<Ready<Box<dyn Target>>> {

@@ -175,7 +175,7 @@ impl Service {
             data_dir: config.data_dir.clone(),
             store: store.clone(),
             line,
-            http: postroom_target::webhook::client((*tls).clone())?,
+            http: postroom_target::webhook::client(&tls, &config.proxies)?,
             tls,
             tokens,
             in_flight: InFlight::new(config.limits.in_flight_bytes),

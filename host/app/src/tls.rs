@@ -20,14 +20,3 @@ pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> anyhow::Result<
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
-
-/// Builds the HTTP client for token requests. It follows no redirects: a token endpoint that redirects is a mistake or an attack.
-pub fn http_client(tls: &Arc<ClientConfig>) -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured((**tls).clone())
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .context("HTTP client")
-}

@@ -11,7 +11,7 @@ use jiff::fmt::rfc2822;
 use oauth2::http::StatusCode;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use postroom_core::Clock;
-use postroom_net::{Trace, TraceRedactor};
+use postroom_net::{HttpClient, Trace, TraceRedactor};
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
@@ -55,7 +55,7 @@ pub(crate) enum ExchangeError {
 /// The HTTP client passed to `oauth2`. The responses it returns are neither empty nor HTML, and no denial quotes a secret
 /// of the request.
 pub(crate) struct Exchange<'a> {
-    pub http: &'a reqwest::Client,
+    pub http: &'a HttpClient,
     pub limits: ExchangeLimits,
     pub trace: Option<&'a Trace>,
     pub clock: &'a Clock,
@@ -92,14 +92,27 @@ impl<'c> AsyncHttpClient<'c> for Exchange<'_> {
 }
 
 async fn send(
-    http: &reqwest::Client,
+    http: &HttpClient,
     limits: ExchangeLimits,
     clock: &Clock,
     request: HttpRequest,
 ) -> Result<HttpResponse, ExchangeError> {
     let sent = sent(&request);
     let request = reqwest::Request::try_from(request).map_err(unreachable_server)?;
-    let mut response = http.execute(request).await.map_err(unreachable_server)?;
+    let url = request.url().clone();
+    let mut response = match http.execute(request).await {
+        Ok(response) => response,
+        Err(error) => {
+            let of_proxy = http.proxy_error(&url, &error).await;
+            return Err(match of_proxy {
+                Some(of_proxy) => ExchangeError::Transient {
+                    reason: of_proxy.to_string(),
+                    retry_after: None,
+                },
+                None => unreachable_server(error),
+            });
+        }
+    };
     let status = response.status();
     let retry_after = response
         .headers()

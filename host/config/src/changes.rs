@@ -64,6 +64,7 @@ impl Changes {
             ("data_dir", before.data_dir != after.data_dir),
             ("vault", before.vault_key != after.vault_key),
             ("tls", before.extra_roots != after.extra_roots),
+            ("proxy", before.proxies != after.proxies),
             (
                 "limits.in_flight_bytes",
                 before.limits.in_flight_bytes != after.limits.in_flight_bytes,
@@ -130,7 +131,7 @@ impl MailboxConfig {
         let checks = |it: &Self| (it.every, it.session, it.protocol_log_bytes);
         let after = |it: &Self| (it.after_done.clone(), it.after_failed.clone());
         named(self) == named(other)
-            && self.source == other.source
+            && (&self.source, &self.proxies) == (&other.source, &other.proxies)
             && checks(self) == checks(other)
             && after(self) == after(other)
     }
@@ -143,6 +144,7 @@ impl Config {
         self.vault_key.clone_from(&running.vault_key);
         self.installations.clone_from(&running.installations);
         self.extra_roots.clone_from(&running.extra_roots);
+        self.proxies.clone_from(&running.proxies);
         self.limits = running.limits.started_with(&self.limits);
     }
 }

@@ -12,6 +12,7 @@ mod misconfigured;
 mod outgoing;
 mod problem;
 mod profiles;
+mod proxy;
 mod reader;
 mod roots;
 mod rules;
@@ -38,7 +39,7 @@ use postroom_core::{
     Address, After, AutomaticLimits, Grants, ItemKind, Limits, MailboxPolicy, StrikeLimits,
     TestLimits,
 };
-use postroom_net::TlsMode;
+use postroom_net::{Proxies, TlsMode};
 use rustls_pki_types::CertificateDer;
 
 use accounts::Places;
@@ -81,6 +82,8 @@ pub struct Config {
     pub limits: LineLimits,
     /// Trust roots in addition to the system's, from `[tls] ca`.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// The proxies of every connection that has no own one.
+    pub proxies: Proxies,
     /// The source of the vault's key.
     pub vault_key: Ready<KeySource>,
     /// The folder of each data folder's identity and ticket mark, in the same folder as the vault's key.
@@ -201,6 +204,7 @@ pub struct MailboxConfig {
     pub source: SourceConfig,
     /// The authserv-ids whose Authentication-Results are trusted: its own, or those of all mailboxes.
     pub trusted: Vec<String>,
+    pub proxies: Proxies,
     /// The polling interval, in addition to the server's notifications.
     pub every: Duration,
     /// The acknowledgement of a decided mail.
@@ -372,6 +376,7 @@ pub struct Outgoing {
     pub name: String,
     pub from: Address,
     pub reply_to: Option<Address>,
+    pub proxies: Proxies,
     pub target: OutgoingConfig,
 }
 
@@ -594,6 +599,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
     };
     let (tenant_limits, limits) = limits::read(&root);
     let extra_roots = roots::read(&root);
+    let proxies = proxy::read(&root);
     let trusted = authentication::read(&root).map(Option::unwrap_or_default);
 
     let (sound, broken) = included(files);
@@ -644,13 +650,14 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
     ] = places;
     let (profiles, facts) = profiles::read(profiles, &names);
     let (tenants, settings) = tenants::read(tenants, &tenant_limits);
-    let outgoing = outgoing::read(outgoing, &names, &facts);
+    let outgoing = outgoing::read(outgoing, &names, &facts, proxies.as_ref());
     let mailboxes = mailboxes::read(
         mailboxes,
         &Surroundings {
             names: &names,
             facts: &facts,
             trusted: trusted.as_deref(),
+            proxies: proxies.as_ref(),
             tenant_files: &tenant_files,
             limits: &limits,
             outgoing_profiles: &outgoing.profiles,
@@ -687,6 +694,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
             keep_raw: keep_raw?,
             limits,
             extra_roots: extra_roots?,
+            proxies: proxies?,
             vault_key: vault_key?,
             installations,
             profiles,

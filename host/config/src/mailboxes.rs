@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use postroom_core::After;
+use postroom_net::Proxies;
 
 use super::profiles::AllProfileFacts;
 use super::reader::{Item, Section, quoted};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
 use super::{
-    Declared, LineLimits, MailboxConfig, Names, SourceConfig, authentication, limits, switches,
+    Declared, LineLimits, MailboxConfig, Names, SourceConfig, authentication, limits, proxy,
+    switches,
 };
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
@@ -27,6 +29,8 @@ pub struct Surroundings<'s> {
     pub facts: &'s AllProfileFacts,
     /// The list that mailboxes without their own list trust; `None` if it could not be read.
     pub trusted: Option<&'s [String]>,
+    /// The proxies of mailboxes without an own one; `None` if they could not be read.
+    pub proxies: Option<&'s Proxies>,
     /// The profile that each outgoing signs in with.
     pub outgoing_profiles: &'s HashMap<String, String>,
 }
@@ -111,6 +115,17 @@ fn read_one(
     let protocol_log = section
         .item("protocol_log")
         .map(|item| read_protocol_log(&item, protocol));
+    let proxies = match protocol.filter(|it| it.server.is_none()) {
+        Some(protocol) => {
+            section.misplaced(
+                &["proxy"],
+                &format!("has no meaning for a {} mailbox", protocol.name),
+                "remove it: no server is contacted",
+            );
+            Some(Proxies::default())
+        }
+        None => proxy::read_own(&section, around.proxies),
+    };
     let policy = switches::read_policy(&section);
     let session = switches::read_session(&section, protocol);
     let size = limits::read_mailbox(&section, around.limits);
@@ -158,6 +173,7 @@ fn read_one(
         aliases: aliases?,
         source: source?,
         trusted: trusted?,
+        proxies: proxies?,
         every: every?,
         after_done,
         after_failed,

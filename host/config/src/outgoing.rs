@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use postroom_net::Proxies;
+
 use super::profiles::AllProfileFacts;
 use super::reader::Item;
 use super::servers;
 use super::targets::{LATER_OUTGOING_PROTOCOLS, OUTGOING_PROTOCOLS, OutgoingPlace};
-use super::{Names, Outgoing};
+use super::{Names, Outgoing, proxy};
 
 /// The outgoings without problems, and the profile that each one signs in with.
 pub struct Read {
@@ -14,13 +16,18 @@ pub struct Read {
     pub profiles: HashMap<String, String>,
 }
 
-pub fn read(entries: Vec<(&str, Item)>, names: &Names, facts: &AllProfileFacts) -> Read {
+pub fn read(
+    entries: Vec<(&str, Item)>,
+    names: &Names,
+    facts: &AllProfileFacts,
+    proxies: Option<&Proxies>,
+) -> Read {
     let mut read = Read {
         outgoing: Vec::new(),
         profiles: HashMap::new(),
     };
     for (name, item) in entries {
-        let outgoing = read_one(name, &item, names, facts, &mut read.profiles);
+        let outgoing = read_one(name, &item, (names, facts, proxies), &mut read.profiles);
         read.outgoing.extend(outgoing);
     }
     read
@@ -29,8 +36,7 @@ pub fn read(entries: Vec<(&str, Item)>, names: &Names, facts: &AllProfileFacts) 
 fn read_one(
     name: &str,
     item: &Item,
-    names: &Names,
-    facts: &AllProfileFacts,
+    (names, facts, proxies): (&Names, &AllProfileFacts, Option<&Proxies>),
     profiles: &mut HashMap<String, String>,
 ) -> Option<Outgoing> {
     let section = item.section("an outgoing")?;
@@ -48,6 +54,7 @@ fn read_one(
         .required("from", "add from = \"Acme Support <support@acme.example>\"")
         .and_then(|item| item.named_address());
     let reply_to = section.item("reply_to").map(|item| item.named_address());
+    let proxies = proxy::read_own(&section, proxies);
     let target = match protocol {
         Some(protocol) => {
             let place = OutgoingPlace {
@@ -70,6 +77,7 @@ fn read_one(
         name: name.into(),
         from: from?,
         reply_to: reply_to.map_or(Some(None), |address| address.map(Some))?,
+        proxies: proxies?,
         target: target?,
     })
 }

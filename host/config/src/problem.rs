@@ -114,7 +114,9 @@ impl SourceLine {
         let line = line.trim_end_matches(['\n', '\r']);
         let rest = line.get(at..)?;
         let lower = line.to_ascii_lowercase();
-        if line.len() > SHOWN_LINE_BYTES || MAY_HOLD_A_SECRET.iter().any(|it| lower.contains(it)) {
+        let may_hold_a_secret =
+            MAY_HOLD_A_SECRET.iter().any(|it| lower.contains(it)) || may_hold_a_login(line);
+        if line.len() > SHOWN_LINE_BYTES || may_hold_a_secret {
             return None;
         }
         Some(Self {
@@ -129,6 +131,15 @@ impl SourceLine {
             .path(&problem.file)
             .annotation(AnnotationKind::Primary.span(self.marked.clone()))
     }
+}
+
+/// Returns whether a string of the line looks like `USER:PASSWORD@HOST`.
+fn may_hold_a_login(line: &str) -> bool {
+    let mut strings = line.split(['"', '\'']);
+    strings.any(|it| {
+        it.split_once(':')
+            .is_some_and(|(_, rest)| rest.contains('@'))
+    })
 }
 
 /// Returns the length of the string, word or sign at the start of a text.

@@ -125,6 +125,65 @@ fn a_component_is_a_rule_by_its_name() {
     assert_eq!(config.mailboxes[0].rules[0].kind, expected);
 }
 
+/// The configuration comes before the environment, which never speaks of mail.
+#[test]
+fn proxies_of_the_environment_are_for_http_only() {
+    let with = |proxy: &str, variables: &'static [(&str, &str)]| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("postroom.toml");
+        let text =
+            "[tenants.a]\n[mailboxes.m]\ntenant = \"a\"\nprotocol = \"spool\"\npath = \"s\"\n";
+        fs::write(&file, format!("{text}{proxy}")).unwrap();
+        let environment = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let config = Config::load_with(&file, &environment);
+        config.map(|it| it.proxies).map_err(|it| it.to_string())
+    };
+    let url = |text: &str| url::Url::parse(text).unwrap();
+    const VARIABLES: &[(&str, &str)] = &[
+        ("HTTPS_PROXY", "http://us:hunter2@one.example:3128"),
+        ("https_proxy", "two.example:3128"),
+        ("HTTP_PROXY", "socks5h://three.example"),
+        ("ALL_PROXY", "http://never.example"),
+        ("NO_PROXY", ".corp.example, 10.0.0.0/8,what:ever"),
+    ];
+    let found = with("", VARIABLES).unwrap();
+    let taken = |target: &str| found.for_url(&url(target)).map(ToString::to_string);
+    assert_eq!(
+        taken("https://graph.example").as_deref(),
+        Some("http://two.example:3128")
+    );
+    assert_eq!(
+        taken("http://graph.example").as_deref(),
+        Some("socks5://three.example:1080")
+    );
+    for direct in [
+        "https://a.corp.example",
+        "https://10.1.2.3",
+        "https://localhost",
+    ] {
+        assert_eq!(taken(direct), None, "{direct}");
+    }
+    assert_eq!(found.for_mail("mail.example"), None);
+    let own = with("[proxy]\nhttp = \"none\"\n", VARIABLES).unwrap();
+    assert_eq!(own.for_url(&url("https://graph.example")), None);
+    let broken = with("", &[("HTTPS_PROXY", "https://us:hunter2@one.example")]).unwrap_err();
+    assert!(
+        broken.contains("the environment variable HTTPS_PROXY has the scheme https")
+            && !broken.contains("hunter2"),
+        "{broken}"
+    );
+    assert!(
+        with(
+            "[proxy]\nhttp = \"none\"\n",
+            &[("HTTPS_PROXY", "nonsense:")]
+        )
+        .is_ok()
+    );
+}
+
 fn folders(root: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
     let mut folders: Vec<PathBuf> = entries
@@ -184,6 +243,7 @@ fn summary(config: &Config) -> String {
         format!("keep_raw {:?}", config.keep_raw),
         format!("{:?}", config.limits),
         format!("extra roots {}", config.extra_roots.len()),
+        format!("proxies {:?}", config.proxies),
     ];
     lines.push(match &config.vault_key {
         Ok(key) => format!("vault key {key:?}"),

@@ -11,7 +11,7 @@ use postroom_net::{ConnectError, FailedStep, Step, Unreachable};
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// No connection can be made; may be temporary.
-    #[error("connect: {reason}")]
+    #[error("{}: {reason}", why.step())]
     Unreachable { why: Unreachable, reason: String },
 
     /// The network or the server failed; temporary.
@@ -152,7 +152,7 @@ impl SourceError {
             | SourceError::InUse { .. } => Step::Select,
             SourceError::AccessDenied { .. } => Step::Select,
             SourceError::NoUniqueIds { .. } => Step::List,
-            SourceError::Unreachable { .. } => Step::Connect,
+            SourceError::Unreachable { why, .. } => why.step(),
             SourceError::Tls { .. } => Step::Tls,
             SourceError::UnknownCursor { .. } => Step::Cursor,
             SourceError::File { .. } => Step::File,

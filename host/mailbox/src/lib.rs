@@ -4,6 +4,8 @@ mod bearer;
 mod error;
 pub mod import;
 mod in_flight;
+#[cfg(test)]
+mod memory_journal;
 mod sent;
 mod source;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Resolves a host's name and opens a TCP connection.
+//! Opens a TCP connection: directly, by the host's name, or through a proxy.
 
 use std::future::Future;
 use std::io;
@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::Step;
+use crate::proxy::dial_through;
+use crate::{Proxy, ProxyFault, Step};
 
 /// A connection, in clear text or over TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -24,6 +25,18 @@ pub enum Unreachable {
     /// The machine responds, but no server listens at the port.
     Refused,
     Other,
+    /// The proxy made no connection.
+    Proxy(ProxyFault),
+}
+
+impl Unreachable {
+    /// Returns the step that failed.
+    pub fn step(self) -> Step {
+        match self {
+            Unreachable::UnknownHost | Unreachable::Refused | Unreachable::Other => Step::Connect,
+            Unreachable::Proxy(_) => Step::Proxy,
+        }
+    }
 }
 
 /// Why no secured connection was made. Each protocol converts it into its own error.
@@ -44,9 +57,23 @@ pub enum ConnectError {
     Timeout { step: Step, secs: u64 },
 }
 
-/// Resolves a host's name and connects to the first of its addresses that responds. `send_buffer_bytes` limits how much
-/// written but unsent data the kernel holds.
+/// Opens a connection to a server within the time limit: through the proxy, which resolves the name, or directly.
+/// `send_buffer_bytes` limits how much written but unsent data the kernel holds.
 pub async fn dial(
+    host: &str,
+    port: u16,
+    proxy: Option<&Proxy>,
+    limit: Duration,
+    send_buffer_bytes: Option<u32>,
+) -> Result<TcpStream, ConnectError> {
+    match proxy {
+        Some(proxy) => dial_through(proxy, host, port, limit, send_buffer_bytes).await,
+        None => within(Step::Connect, limit, direct(host, port, send_buffer_bytes)).await,
+    }
+}
+
+/// Resolves a host's name and connects to the first of its addresses that responds.
+pub(crate) async fn direct(
     host: &str,
     port: u16,
     send_buffer_bytes: Option<u32>,

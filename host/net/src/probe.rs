@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Step;
+use tokio::net::TcpStream;
+
+use crate::{Proxy, Step};
 
 /// One step of a probe.
 #[derive(Debug)]
@@ -53,6 +55,20 @@ impl<'t, E> ProbeReporter<'t, E> {
         self.has_token |= step == Step::Token;
         if self.is_probe() {
             self.ended(step, Ok(detail()));
+        }
+    }
+
+    /// Ends the step of connecting to a server, preceded by that of its proxy.
+    pub fn connected(&mut self, host: &str, port: u16, proxy: Option<&Proxy>, tcp: &TcpStream) {
+        match proxy {
+            Some(proxy) => {
+                self.passed(Step::Proxy, || proxy.to_string());
+                self.passed(Step::Connect, || format!("{host}:{port} through the proxy"));
+            }
+            None => self.passed(Step::Connect, || {
+                let peer = tcp.peer_addr().map(|peer| format!(" ({})", peer.ip()));
+                format!("{host}:{port}{}", peer.unwrap_or_default())
+            }),
         }
     }
 

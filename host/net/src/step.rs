@@ -11,6 +11,8 @@ pub enum Step {
     Configuration,
     /// Opening the vault.
     Vault,
+    /// Reaching the proxy, and its own connection to the server.
+    Proxy,
     /// Resolving the host's name, and TCP.
     Connect,
     /// The TLS handshake, preceded by STARTTLS if required.
@@ -57,6 +59,7 @@ impl Step {
         match self {
             Step::Configuration => "configuration",
             Step::Vault => "vault",
+            Step::Proxy => "proxy",
             Step::Connect => "connect",
             Step::Tls => "tls",
             Step::Greeting => "greeting",

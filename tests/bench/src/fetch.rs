@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use postroom_auth::{Login, Secret};
 use postroom_mailbox::{FetchLimits, ImapSettings, ImapTimeouts, Import, Source, imap};
-use postroom_net::TlsMode;
+use postroom_net::{Proxies, TlsMode};
 use postroom_stand::Stand;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -171,6 +171,7 @@ pub fn run_child() -> Result<()> {
         tls: TlsMode::Implicit,
         folders: vec!["INBOX".into()],
         every: Duration::from_secs(3600),
+        proxies: Proxies::default(),
         import: Import::All,
         targets: Vec::new(),
         unused: Vec::new(),

@@ -15,6 +15,7 @@ use postroom_line::positions::JournalPositions;
 use postroom_line::target::GuardedTarget;
 use postroom_line::{Line, Mailbox};
 use postroom_mailbox::{InFlight, Source};
+use postroom_net::HttpClient;
 use postroom_rules::crash;
 use postroom_store::{OutboxKind, Store};
 use rustls::ClientConfig;
@@ -30,7 +31,7 @@ pub struct Means {
     pub store: Arc<dyn Store>,
     pub line: Arc<Line>,
     pub tls: Arc<ClientConfig>,
-    pub http: reqwest::Client,
+    pub http: HttpClient,
     pub tokens: KeptTokens,
     pub in_flight: InFlight,
     pub clock: Clock,

@@ -39,7 +39,7 @@ pub fn advise(error: &AuthError, profile: Option<&Profile>) -> Advice {
             "The authorization server could not be reached, or is busy. Postroom retries by itself, at growing intervals, and no mail is lost; if this continues, check the network between this machine and {token_host}.",
             &[
                 "HTTP 429 or 503: the server limits requests",
-                "a DNS error or no connection: {token_host} must resolve, and be reachable on the port in its URL, without a proxy",
+                "a DNS error or no connection: {token_host} must resolve, and be reachable on the port in its URL, directly or through the proxy of [proxy] http or HTTPS_PROXY",
                 "a certificate error: the root of a firewall that inspects TLS must be in [tls] ca, and this machine's clock must be right",
             ],
         ),

@@ -255,7 +255,7 @@ async fn a_code_that_was_used_is_refused() {
     let code = sign_in.answer(&redirected).unwrap();
     let request = TokenRequest {
         exchange: &Exchange {
-            http: &http,
+            http: &http.into(),
             limits: crate::ExchangeLimits::default(),
             trace: None,
             clock: &Clock::system(),

@@ -19,7 +19,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use postroom_core::Clock;
-use postroom_net::Trace;
+use postroom_net::{HttpClient, Trace};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -63,7 +63,7 @@ pub enum RefreshStep {
 /// The environment of every request.
 #[derive(Clone)]
 struct Env {
-    http: reqwest::Client,
+    http: HttpClient,
     limits: ExchangeLimits,
     trace: Option<Trace>,
     retry: RetryPolicy,
@@ -79,14 +79,14 @@ struct Env {
 impl Tokens {
     /// Creates the tokens. `http` must not follow redirects: a token request contains a secret.
     pub fn new(
-        http: reqwest::Client,
+        http: impl Into<HttpClient>,
         profiles: Vec<Profile>,
         accounts: Vec<AccountUse>,
         vault: Vault,
     ) -> Self {
         Self {
             env: Arc::new(Env {
-                http,
+                http: http.into(),
                 limits: ExchangeLimits::default(),
                 trace: None,
                 retry: RetryPolicy::default(),

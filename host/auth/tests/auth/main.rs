@@ -4,6 +4,7 @@
 
 mod crash;
 mod grants;
+mod hostile;
 mod keeping;
 mod kit;
 mod pauses;

@@ -13,12 +13,12 @@ use jiff::fmt::rfc2822;
 use postroom_auth::{AccessToken, Login, retry_after};
 use postroom_core::Clock;
 use postroom_net::trace::{self, Side, Trace};
-use postroom_net::{ConnectError, Step, TraceRedactor, Unreachable};
+use postroom_net::{ConnectError, HttpClient, Proxy, Step, TraceRedactor, Unreachable};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, COOKIE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
     SET_COOKIE,
 };
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Response, StatusCode, Url};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -40,8 +40,8 @@ const COOKIE_BYTES_MAX: usize = 1024;
 
 /// Sends requests to one address as one user.
 pub(super) struct Exchange {
-    http: Client,
-    url: String,
+    http: HttpClient,
+    url: Url,
     host: String,
     login: Login,
     /// The mailbox, as a hint for the server's load balancer.
@@ -105,16 +105,13 @@ impl Exchange {
             step: Step::Configuration,
             reason,
         };
-        // A redirect would send the secret to another server.
-        let http = Client::builder()
-            .tls_backend_preconfigured((**tls).clone())
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(settings.timeouts.connect)
-            .pool_max_idle_per_host(2)
-            .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| unusable(chain(&error)))?;
+        let http = HttpClient::new(tls, &settings.proxies, |it| {
+            it.connect_timeout(settings.timeouts.connect)
+                .pool_max_idle_per_host(2)
+        });
+        let http = http.map_err(|error| unusable(chain(&error)))?;
+        let url = Url::parse(&settings.url)
+            .map_err(|_| unusable(format!("{} is no URL", settings.url)))?;
         let anchor = HeaderValue::from_str(&settings.address)
             .map_err(|_| unusable(format!("{} is no address", settings.address)))?;
         if let Login::Password { user, .. } = &login
@@ -126,7 +123,7 @@ impl Exchange {
         }
         Ok(Self {
             http,
-            url: settings.url.clone(),
+            url,
             host: settings.host.clone(),
             login,
             anchor,
@@ -137,6 +134,11 @@ impl Exchange {
             token_distrusted: false,
             secrets: TraceRedactor::default(),
         })
+    }
+
+    /// Returns the proxy of the requests.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.http.proxies().for_url(&self.url)
     }
 
     pub fn login(&self) -> &Login {
@@ -314,7 +316,7 @@ impl Exchange {
         self.record_request(request, authorization, &body);
         let mut sending = self
             .http
-            .post(&self.url)
+            .post(self.url.clone())
             .header(AUTHORIZATION, value)
             .header(CONTENT_TYPE, "text/xml; charset=utf-8")
             .header("X-AnchorMailbox", &self.anchor)
@@ -331,7 +333,10 @@ impl Exchange {
                 step,
                 secs: self.timeouts.stall.as_secs(),
             }),
-            Ok(Err(error)) => Err(unreached(step, &error, &self.host)),
+            Ok(Err(error)) => Err(match self.http.proxy_error(&self.url, &error).await {
+                Some(of_proxy) => of_proxy.into(),
+                None => unreached(step, &error, &self.host),
+            }),
             Ok(Ok(response)) => Ok(response),
         }
     }

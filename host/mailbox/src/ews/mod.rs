@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Position, counted};
 use postroom_net::{
-    ProbeReporter, ProbeStep, Step, TlsMode, Trace, dial, handshake, server_name, within,
+    ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace, dial, handshake, server_name, within,
 };
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,7 @@ pub struct EwsSettings {
     pub import: Import,
     /// The folders that mail is moved to, which a probe looks up.
     pub targets: Vec<String>,
+    pub proxies: Proxies,
     pub timeouts: EwsTimeouts,
 }
 
@@ -198,8 +199,9 @@ impl EwsSource {
         // Connects separately first: only a connection of our own can distinguish a missing host from a bad certificate.
         let settings = &self.session.settings;
         let (host, port, limit) = (&settings.host, settings.port, settings.timeouts.connect);
-        let tcp = within(Step::Connect, limit, dial(host, port, None)).await?;
-        probe.passed(Step::Connect, || format!("{host}:{port}"));
+        let proxy = self.session.exchange.proxy();
+        let tcp = dial(host, port, proxy, limit, None).await?;
+        probe.connected(host, port, proxy, &tcp);
         if settings.tls != TlsMode::None {
             let secured = handshake(server_name(host)?, &self.tls, tcp);
             let (_, version) = within(Step::Tls, limit, secured).await?;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use postroom_auth::Secret;
+use postroom_stand::{Hostile, Hostility, Then, http_hostilities};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,6 +25,8 @@ enum Act {
     /// Sends a byte now and then, without end.
     Drip,
     Silence,
+    /// Does this, whatever the request.
+    Play(Hostility),
 }
 
 struct Server {
@@ -85,6 +88,7 @@ impl Server {
             folder: "INBOX".into(),
             import: Import::All,
             targets: Vec::new(),
+            proxies: postroom_net::Proxies::default(),
             timeouts: EwsTimeouts::default(),
         };
         change(&mut settings);
@@ -155,6 +159,12 @@ async fn serve(
                 return;
             }
             Act::Silence => std::future::pending().await,
+            Act::Play(hostility) => {
+                let stream = stream.into_std().unwrap();
+                // It ends when the client goes away.
+                std::thread::spawn(move || hostility.play(stream));
+                return;
+            }
         }
     }
 }
@@ -366,6 +376,61 @@ async fn silence_and_single_bytes_end_in_a_timeout_and_an_endless_answer_at_its_
         error.to_string().contains("more than 4194304 bytes"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_hostile_answer_ends_at_every_stage() {
+    let limits = FetchLimits {
+        raw_bytes: 1024 * 1024,
+        ..FetchLimits::default()
+    };
+    for stage in ["GetFolder", "SyncFolderItems", "GetItem"] {
+        for status in ["200 OK", "500 No"] {
+            for (name, hostility) in http_hostilities(status) {
+                let at = format!("{status}, {name} at {stage}");
+                let server = Server::start(move |operation, _| match operation {
+                    _ if operation == stage => Act::Play(hostility.clone()),
+                    "GetFolder" => folder(),
+                    "SyncFolderItems" => Act::Say(answer(&page("state", true, &[("a", 100)]))),
+                    _ => Act::Say(answer(&mime("Subject: a\r\n\r\nhelp\r\n"))),
+                })
+                .await;
+                let mut source = server.source_with(|settings| {
+                    settings.timeouts.stall = Duration::from_millis(150);
+                    settings.timeouts.command = Duration::from_millis(300);
+                });
+                let patience = Duration::from_secs(60);
+                let fetched = tokio::time::timeout(patience, source.fetch(None, &limits)).await;
+                let error = fetched
+                    .unwrap_or_else(|_| panic!("{at}: no end"))
+                    .expect_err(&at);
+                assert!(
+                    matches!(
+                        error,
+                        SourceError::Timeout { .. }
+                            | SourceError::Transient { .. }
+                            | SourceError::Unreachable { .. }
+                            | SourceError::Protocol { .. }
+                    ),
+                    "{at}: {error:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_takes_the_password_nowhere() {
+    let elsewhere = Hostile::start(Hostility::new("", Then::Close)).unwrap();
+    for status in [301, 302, 303, 307, 308] {
+        let moved = format!(
+            "HTTP/1.1 {status} Moved\r\nLocation: http://127.0.0.1:{}/EWS\r\nContent-Length: 0\r\n\r\n",
+            elsewhere.port()
+        );
+        let error = listed(Act::Raw(moved)).await.unwrap_err().to_string();
+        assert!(error.contains("redirects are not followed"), "{error}");
+    }
+    assert_eq!(elsewhere.connections(), 0);
 }
 
 #[tokio::test]

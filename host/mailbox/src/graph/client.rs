@@ -12,11 +12,11 @@ use jiff::fmt::rfc2822;
 use postroom_auth::{AccessToken, Login, retry_after};
 use postroom_core::Clock;
 use postroom_core::harmless::harmless_chars;
-use postroom_net::{Step, Trace, TraceRedactor, Unreachable};
+use postroom_net::{HttpClient, Proxies, Step, Trace, TraceRedactor, Unreachable};
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING,
 };
-use reqwest::{Method, Response, StatusCode, Url, Version, redirect};
+use reqwest::{Method, Response, StatusCode, Url, Version};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -51,7 +51,7 @@ const IMMUTABLE_IDS: &str = "IdType=\"ImmutableId\"";
 
 /// Talks to Graph on behalf of one mailbox.
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: HttpClient,
     base: Url,
     login: Login,
     timeouts: GraphTimeouts,
@@ -113,21 +113,15 @@ impl Client {
         base: Url,
         login: Login,
         tls: &Arc<rustls::ClientConfig>,
+        proxies: &Proxies,
         timeouts: GraphTimeouts,
         clock: Clock,
     ) -> Result<Self, SourceError> {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured((**tls).clone())
-            // A token must not be sent to another address.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(timeouts.connect)
-            .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| SourceError::Unusable {
-                step: Step::Connect,
-                reason: chain(&error),
-            })?;
+        let http = HttpClient::new(tls, proxies, |it| it.connect_timeout(timeouts.connect));
+        let http = http.map_err(|error| SourceError::Unusable {
+            step: Step::Connect,
+            reason: chain(&error),
+        })?;
         Ok(Self {
             http,
             base,
@@ -323,7 +317,11 @@ impl Client {
         }
         let outcome = timeout(self.timeouts.answer, building.send()).await;
         let outcome = match outcome {
-            Ok(outcome) => outcome.map_err(|error| unreached(request.step, error)),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(match self.http.proxy_error(&request.url, &error).await {
+                Some(of_proxy) => of_proxy.into(),
+                None => unreached(request.step, error),
+            }),
             Err(_) => Err(SourceError::Timeout {
                 step: request.step,
                 secs: self.timeouts.answer.as_secs(),

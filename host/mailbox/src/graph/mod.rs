@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Position};
-use postroom_net::{ProbeReporter, ProbeStep, Step, Trace};
+use postroom_net::{ProbeReporter, ProbeStep, Proxies, Step, Trace};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -41,6 +41,7 @@ pub struct GraphSettings {
     pub import: Import,
     /// The folders that mail is moved to, which a probe looks up.
     pub targets: Vec<String>,
+    pub proxies: Proxies,
     pub timeouts: GraphTimeouts,
 }
 
@@ -202,6 +203,7 @@ impl GraphSource {
             base,
             self.login.clone(),
             &self.tls,
+            &self.settings.proxies,
             self.settings.timeouts,
             self.clock.clone(),
         )?;

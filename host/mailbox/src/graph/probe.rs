@@ -65,8 +65,9 @@ impl GraphSource {
         let host = base.host_str().unwrap_or_default().to_owned();
         let port = base.port_or_known_default().unwrap_or(443);
         let limit = self.settings.timeouts.connect;
-        let tcp = postroom_net::within(Step::Connect, limit, dial(bare(&host), port, None)).await?;
-        probe.passed(Step::Connect, || format!("{host}:{port}"));
+        let proxy = self.settings.proxies.for_url(base);
+        let tcp = dial(bare(&host), port, proxy, limit, None).await?;
+        probe.connected(&host, port, proxy, &tcp);
         if base.scheme() != "https" {
             return match is_loopback(&host) {
                 true => Ok(()),

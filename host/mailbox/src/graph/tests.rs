@@ -4,17 +4,18 @@ mod hostile;
 mod reading;
 mod throttling;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use postroom_auth::Resource;
+use postroom_stand::Hostility;
 use rustls::RootCertStore;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::*;
+use crate::memory_journal::MemoryJournal;
 use crate::token_server::TokenServer;
 use crate::{After, InFlight};
 
@@ -28,6 +29,8 @@ enum Act {
     Silence,
     /// Sends a head, then a byte now and then.
     Trickle,
+    /// Does this, whatever the request.
+    Play(Hostility),
     /// Sends a body of this type that does not end before this many bytes.
     Endless(&'static str, u64),
 }
@@ -138,6 +141,7 @@ impl Scripted {
             folder: "INBOX".into(),
             import,
             targets: Vec::new(),
+            proxies: postroom_net::Proxies::default(),
             timeouts: GraphTimeouts::default(),
         };
         change(&mut settings);
@@ -216,6 +220,12 @@ async fn serve(
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;
         }
+        Act::Play(hostility) => {
+            let stream = stream.into_inner().into_std()?;
+            // It ends when the client goes away.
+            std::thread::spawn(move || hostility.play(stream));
+            return Ok(());
+        }
         Act::Silence => std::future::pending().await,
         Act::Trickle => {
             let head =
@@ -252,41 +262,11 @@ fn decoded(path: &str) -> String {
     }
 }
 
-/// The positions that the journal knows.
-#[derive(Default)]
-struct Journal(Mutex<HashSet<Position>>);
-
-#[async_trait]
-impl KnownPositions for Journal {
-    async fn known(&self, positions: Vec<Position>) -> Result<HashSet<Position>, SourceError> {
-        let held = self.0.lock().unwrap();
-        Ok(positions
-            .into_iter()
-            .filter(|it| held.contains(it))
-            .collect())
-    }
-
-    async fn count(&self) -> Result<u64, SourceError> {
-        Ok(self.0.lock().unwrap().len() as u64)
-    }
-
-    async fn forget(&self, positions: Vec<Position>) -> Result<(), SourceError> {
-        self.0.lock().unwrap().retain(|it| !positions.contains(it));
-        Ok(())
-    }
-
-    async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError> {
-        let mut held = self.0.lock().unwrap();
-        held.retain(|it| positions.contains(it));
-        Ok(())
-    }
-}
-
 /// Fetches until nothing is left, as the service does. Returns the mails' ids and the last cursor.
 async fn drain(
     source: &mut GraphSource,
     mut cursor: Option<Cursor>,
-    journal: &Journal,
+    journal: &MemoryJournal,
 ) -> (Vec<String>, Option<Cursor>) {
     let limits = FetchLimits::default();
     let mut ids = Vec::new();
@@ -294,8 +274,8 @@ async fn drain(
         let batch = source.fetch(cursor.as_ref(), &limits).await.unwrap();
         for message in &batch.messages {
             ids.extend(id_at(&message.position));
-            journal.0.lock().unwrap().insert(message.position.clone());
         }
+        journal.take(&batch);
         let is_new = batch.cursor != cursor;
         cursor = batch.cursor;
         if !batch.more && !is_new && batch.messages.is_empty() {

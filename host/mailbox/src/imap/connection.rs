@@ -77,14 +77,10 @@ impl Connection {
         probe: &mut ProbeReporter<'_, SourceError>,
     ) -> Result<(Self, bool), SourceError> {
         let limit = settings.timeouts.connect;
-        let dialling = dial(&settings.host, settings.port, None);
-        let tcp = within(Step::Connect, limit, dialling).await?;
-        probe.passed(Step::Connect, || {
-            let address = tcp
-                .peer_addr()
-                .map_or_else(|_| String::new(), |peer| format!(" ({})", peer.ip()));
-            format!("{}:{}{address}", settings.host, settings.port)
-        });
+        let (host, port) = (&settings.host, settings.port);
+        let proxy = settings.proxies.for_mail(host);
+        let tcp = dial(host, port, proxy, limit, None).await?;
+        probe.connected(host, port, proxy, &tcp);
         let tcp = ReadAhead::new(tcp);
         let stream: Box<dyn Stream> = match settings.tls {
             TlsMode::Implicit => {

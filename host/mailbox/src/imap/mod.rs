@@ -28,7 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Import, Position};
-use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
+use postroom_net::{ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace};
 use serde::{Deserialize, Serialize};
 
 use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError, bearer};
@@ -54,6 +54,7 @@ pub struct ImapSettings {
     pub targets: Vec<String>,
     /// Capabilities, in upper case, that are not used even if the server has them.
     pub unused: Vec<String>,
+    pub proxies: Proxies,
     pub timeouts: ImapTimeouts,
 }
 

@@ -146,6 +146,7 @@ impl Server {
             import: Import::All,
             targets: Vec::new(),
             unused: Vec::new(),
+            proxies: postroom_net::Proxies::default(),
             timeouts: ImapTimeouts {
                 connect: Duration::from_secs(5),
                 stall: STALL,

@@ -22,7 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor};
-use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
+use postroom_net::{ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{Acknowledge, Batch, FetchLimits, Import, KnownPositions, Source, SourceError, bearer};
@@ -41,6 +41,7 @@ pub struct Pop3Settings {
     pub import: Import,
     /// The time between two checks, each of which is a session.
     pub every: Duration,
+    pub proxies: Proxies,
     pub timeouts: Pop3Timeouts,
 }
 

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use postroom_auth::Secret;
 use postroom_core::{Position, RawMessage};
+use postroom_stand::Hostility;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::After;
+use crate::memory_journal::MemoryJournal;
 
 mod bounds;
 mod deleting;
+mod hostile;
 mod known;
 mod probe;
 mod sign_in;
@@ -28,6 +31,8 @@ enum Act {
     /// Sends this one byte at a time.
     Trickle(String),
     Hush,
+    /// Does this, whatever the command.
+    Play(Hostility),
     /// Replies like an ordinary server with three mails.
     Usual,
 }
@@ -83,6 +88,13 @@ impl Server {
                             Act::SayAndClose(text) => (text, true),
                             Act::Usual => (usual(&line), false),
                             Act::Hush => continue,
+                            Act::Play(hostility) => {
+                                let read = lines.into_inner().into_inner();
+                                let stream = read.reunite(write).unwrap().into_std().unwrap();
+                                // It ends when the client goes away.
+                                std::thread::spawn(move || hostility.play(stream));
+                                return;
+                            }
                             Act::Trickle(text) => {
                                 for byte in text.bytes() {
                                     if write.write_all(&[byte]).await.is_err() {
@@ -127,6 +139,7 @@ impl Server {
             tls: TlsMode::None,
             import: Import::All,
             every: Duration::ZERO,
+            proxies: postroom_net::Proxies::default(),
             timeouts: Pop3Timeouts {
                 connect: Duration::from_secs(5),
                 stall: STALL,
@@ -223,56 +236,17 @@ fn ack(uid: &str, after: After) -> Acknowledge {
     }
 }
 
-/// A journal in memory.
-#[derive(Default)]
-struct Journal(Mutex<HashSet<Position>>);
-
-impl Journal {
-    /// Adds a batch to the journal, and returns its cursor.
-    fn take(&self, batch: &Batch) -> Option<Cursor> {
-        let mut known = self.0.lock().unwrap();
-        known.extend(batch.passed.iter().cloned());
-        known.extend(batch.messages.iter().map(|mail| mail.position.clone()));
-        batch.cursor.clone()
-    }
-
-    fn uids(&self) -> Vec<String> {
-        let mut uids: Vec<String> = self.0.lock().unwrap().iter().map(uid_of).collect();
-        uids.sort();
-        uids
-    }
-}
-
-#[async_trait]
-impl KnownPositions for Journal {
-    async fn known(&self, positions: Vec<Position>) -> Result<HashSet<Position>, SourceError> {
-        let known = self.0.lock().unwrap();
-        Ok(positions
-            .into_iter()
-            .filter(|position| known.contains(position))
-            .collect())
-    }
-
-    async fn count(&self) -> Result<u64, SourceError> {
-        Ok(self.0.lock().unwrap().len() as u64)
-    }
-
-    async fn forget(&self, positions: Vec<Position>) -> Result<(), SourceError> {
-        self.0.lock().unwrap().retain(|it| !positions.contains(it));
-        Ok(())
-    }
-
-    async fn forget_all_but(&self, positions: Vec<Position>) -> Result<(), SourceError> {
-        let mut known = self.0.lock().unwrap();
-        known.retain(|position| positions.contains(position));
-        Ok(())
-    }
+/// Returns the unique ids that a journal holds, in order.
+fn held_uids(journal: &MemoryJournal) -> Vec<String> {
+    let mut uids: Vec<String> = journal.positions().iter().map(uid_of).collect();
+    uids.sort();
+    uids
 }
 
 /// Fetches until there is no more, and returns the unique ids.
 async fn drain(
     source: &mut Pop3Source,
-    journal: &Journal,
+    journal: &MemoryJournal,
     cursor: &mut Option<Cursor>,
 ) -> Vec<RawMessage> {
     let mut mails = Vec::new();

@@ -57,6 +57,7 @@ impl Desk {
             import: Import::All,
             targets: Vec::new(),
             unused: Vec::new(),
+            proxies: postroom_net::Proxies::default(),
             timeouts: ImapTimeouts {
                 connect: Duration::from_secs(10),
                 stall: Duration::from_secs(10),

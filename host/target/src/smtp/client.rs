@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use postroom_auth::{AccessToken, Login};
 use postroom_core::{Address, OutgoingMail};
-use postroom_net::{Step, TlsMode, Trace, is_loopback, server_name};
+use postroom_net::{Proxies, Step, TlsMode, Trace, is_loopback, server_name};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::Mutex;
@@ -53,6 +53,7 @@ pub struct SmtpSettings {
     pub reply_to: Option<Address>,
     /// The name that EHLO gives for this machine. By default its own full name, otherwise its address.
     pub hello: Option<String>,
+    pub proxies: Proxies,
     pub timeouts: SmtpTimeouts,
 }
 
@@ -310,10 +311,8 @@ impl Smtp {
         let timeouts = limits(probe, self.settings.timeouts);
         let limit = timeouts.connect;
         let tap = self.trace.clone().map(Tap::new);
-        let mut line = within(SmtpStep::Connect, limit, Line::dial(host, *port, tap)).await?;
-        probe.passed(Step::Connect, || {
-            format!("{host}:{port} ({})", line.peer().ip())
-        });
+        let proxy = self.settings.proxies.for_mail(host);
+        let mut line = Line::dial((host, *port), proxy, limit, tap, probe).await?;
         let own = self.settings.hello.clone();
         let own = own.unwrap_or_else(|| own_name(line.local()));
         let mut session = match tls {

@@ -89,7 +89,7 @@ impl EnhancedStatus {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// No connection could be established.
-    #[error("{}: {problem}", SmtpStep::Connect)]
+    #[error("connecting: {problem}")]
     Unreachable { why: Unreachable, problem: String },
     #[error("{}: {problem}", SmtpStep::Tls)]
     Tls {
@@ -175,7 +175,7 @@ impl SendError {
     /// Returns the step of a probe that failed: connect, TLS, hello, token, authenticate or send.
     pub fn step(&self) -> Step {
         match self {
-            SendError::Unreachable { .. } => SmtpStep::Connect.probed(),
+            SendError::Unreachable { why, .. } => why.step(),
             SendError::Tls { .. } => SmtpStep::Tls.probed(),
             SendError::Timeout { step, .. }
             | SendError::Transient { step, .. }

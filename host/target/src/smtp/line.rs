@@ -4,21 +4,25 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use postroom_net::{ConnectError, Step, Stream, TraceRedactor, dial, handshake_after_starttls};
+use postroom_net::{
+    ConnectError, Proxy, Step, Stream, TraceRedactor, dial, handshake_after_starttls,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
 use crate::smtp::error::{SendError, SmtpStep, tidy};
+use crate::smtp::probe::Reporter;
 use crate::smtp::reply::{Replies, Reply, ReplyError};
+use crate::smtp::submit::SHUTTING_DOWN;
 use crate::smtp::tap::Tap;
 
 /// How much of a mail the kernel holds that the network has not taken yet. A larger buffer would hide a stall, and whether bytes
@@ -30,7 +34,6 @@ const READ_BYTES: usize = 4 * 1024;
 /// The connection under an SMTP session.
 pub(crate) struct Line {
     stream: Box<dyn Stream>,
-    peer: SocketAddr,
     local: IpAddr,
     replies: Replies,
     /// Redacted from everything that the server sends.
@@ -53,24 +56,25 @@ pub(crate) enum Written {
 }
 
 impl Line {
-    /// Resolves the name and connects to the first of its addresses that accepts.
-    pub async fn dial(host: &str, port: u16, tap: Option<Tap>) -> Result<Self, SendError> {
-        let tcp = dial(host, port, Some(SEND_BUFFER_BYTES)).await?;
-        let addresses = || Ok((tcp.peer_addr()?, tcp.local_addr()?.ip()));
-        let (peer, local) = addresses().map_err(|error| lost(SmtpStep::Connect, &error))?;
+    /// Connects within the time limit, and reports the connection to the probe.
+    pub async fn dial(
+        (host, port): (&str, u16),
+        proxy: Option<&Proxy>,
+        limit: Duration,
+        tap: Option<Tap>,
+        probe: &mut Reporter<'_>,
+    ) -> Result<Self, SendError> {
+        let tcp = dial(host, port, proxy, limit, Some(SEND_BUFFER_BYTES)).await?;
+        probe.connected(host, port, proxy, &tcp);
+        let local = tcp.local_addr();
+        let local = local.map_err(|error| lost(SmtpStep::Connect, &error))?.ip();
         Ok(Self {
             stream: Box::new(tcp),
-            peer,
             local,
             replies: Replies::default(),
             secrets: TraceRedactor::default(),
             tap,
         })
-    }
-
-    /// Returns the address that accepted the connection.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
     }
 
     /// Returns our own address.
@@ -101,6 +105,7 @@ impl Line {
 
     /// Writes several commands at once, each with its line end.
     pub async fn say_all(&mut self, step: SmtpStep, commands: &[&str]) -> Result<(), SendError> {
+        self.refuse_unasked(step)?;
         let mut text = String::new();
         for command in commands {
             let begin = text.len();
@@ -115,6 +120,26 @@ impl Line {
             self.stream.flush().await
         };
         said.await.map_err(|error| lost(step, &error))
+    }
+
+    /// Fails if the server has sent something that no command asked for, since it would be taken for the reply to the next one. A
+    /// server may always announce that it is shutting down (RFC 5321 section 3.8).
+    fn refuse_unasked(&mut self, step: SmtpStep) -> Result<(), SendError> {
+        if self.replies.is_empty() {
+            return Ok(());
+        }
+        match self.buffered(step)? {
+            Some(reply) if reply.code == SHUTTING_DOWN => Err(SendError::refused(
+                step,
+                reply.code,
+                self.shown(&reply.text()),
+            )),
+            _ => Err(SendError::Transient {
+                step,
+                code: None,
+                problem: "a reply to a command that was not sent".into(),
+            }),
+        }
     }
 
     /// Reads the next reply.
@@ -139,6 +164,7 @@ impl Line {
             step: SmtpStep::Text,
             secs: stall.as_secs(),
         };
+        self.refuse_unasked(SmtpStep::Text)?;
         let mut chunks = chunks.peekable();
         while let Some(chunk) = chunks.next() {
             let is_last = chunks.peek().is_none();
@@ -278,7 +304,7 @@ impl From<ConnectError> for SendError {
 impl std::fmt::Debug for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Line")
-            .field("peer", &self.peer)
+            .field("local", &self.local)
             .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 mod alternate;
 mod bounds;
+mod hostile;
 mod old_servers;
 mod pipelining;
 mod probe;
@@ -65,6 +66,7 @@ fn settings(port: u16, tls: TlsMode) -> SmtpSettings {
         from: address("support@acme.example"),
         reply_to: None,
         hello: None,
+        proxies: postroom_net::Proxies::default(),
         timeouts: SmtpTimeouts {
             connect: Duration::from_millis(500),
             command: Duration::from_millis(500),

@@ -27,9 +27,9 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use postroom_auth::Secret;
 use postroom_core::harmless::harmless;
-use postroom_net::{ConnectError, Step, Trace, TraceRedactor};
+use postroom_net::{ConnectError, HttpClient, Proxies, Proxy, Step, Trace, TraceRedactor};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{Response, StatusCode, Url};
 use rustls::ClientConfig;
 use sha2::Sha256;
 
@@ -67,7 +67,7 @@ pub enum WebhookError {
     /// The settings cannot work.
     #[error("{problem}")]
     Settings { problem: String },
-    /// A probe cannot reach the receiver.
+    /// The receiver cannot be reached: found by a probe, or because of the proxy.
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }
@@ -76,7 +76,7 @@ impl WebhookError {
     /// Returns the step of a probe that failed: connect, TLS or send.
     pub fn failed_step(&self) -> Step {
         match self {
-            WebhookError::Connect(ConnectError::Unreachable { .. }) => Step::Connect,
+            WebhookError::Connect(ConnectError::Unreachable { why, .. }) => why.step(),
             WebhookError::Connect(ConnectError::Timeout { step, .. }) => *step,
             WebhookError::Connect(ConnectError::Tls { .. } | ConnectError::Broken(_)) => Step::Tls,
             WebhookError::Failed { .. } | WebhookError::Settings { .. } => Step::Send,
@@ -101,25 +101,19 @@ pub struct Webhook {
     key: Key,
     /// Redacts secrets from what the receiver sends.
     secrets: TraceRedactor,
-    http: Client,
+    http: HttpClient,
     trace: Option<Trace>,
 }
 
-/// Returns the HTTP client for all webhooks. It follows no redirects, since a signed item goes to the configured address and
-/// nowhere else, and uses no proxy from the environment.
-pub fn client(tls: ClientConfig) -> Result<Client, WebhookError> {
-    Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
-        .build()
+/// Returns the HTTP client for all webhooks.
+pub fn client(tls: &ClientConfig, proxies: &Proxies) -> Result<HttpClient, WebhookError> {
+    HttpClient::new(tls, proxies, |it| it)
         .map_err(|e| WebhookError::Settings { problem: chain(&e) })
 }
 
 impl Webhook {
     /// Creates the webhook. `http` comes from [`client`].
-    pub fn new(settings: WebhookSettings, http: Client) -> Result<Self, WebhookError> {
+    pub fn new(settings: WebhookSettings, http: HttpClient) -> Result<Self, WebhookError> {
         let key = Key::parse(&settings.secret)?;
         Ok(Self {
             secrets: secrets(&settings, &key),
@@ -133,6 +127,11 @@ impl Webhook {
     /// Returns the sink's name in the configuration.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// Returns the proxy of the requests.
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.http.proxies().for_url(&self.settings.url)
     }
 
     pub(crate) fn settings(&self) -> &WebhookSettings {
@@ -161,7 +160,7 @@ impl Webhook {
 
     async fn exchange(&self, id: &str, now: Timestamp, body: &str) -> Result<u16, WebhookError> {
         let timestamp = now.as_second();
-        let answer = self
+        let sent = self
             .http
             .post(self.settings.url.clone())
             .timeout(self.settings.timeout)
@@ -171,8 +170,14 @@ impl Webhook {
             .header("webhook-signature", self.key.sign(id, timestamp, body))
             .body(body.to_owned())
             .send()
-            .await
-            .map_err(|e| unreached(&e))?;
+            .await;
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(error) => {
+                let of_proxy = self.http.proxy_error(&self.settings.url, &error).await;
+                return Err(of_proxy.map_or_else(|| unreached(&error), WebhookError::Connect));
+            }
+        };
         let status = answer.status();
         if status.is_success() {
             return Ok(status.as_u16());
@@ -349,6 +354,7 @@ impl fmt::Display for Answered {
 
 #[cfg(test)]
 mod tests {
+    use postroom_stand::{Hostile, Hostility, Then, http_hostilities};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
@@ -424,7 +430,7 @@ mod tests {
             secret: Secret::new(SECRET),
             timeout: Duration::from_secs(2),
         };
-        let hook = Webhook::new(settings, client(tls()).unwrap()).unwrap();
+        let hook = Webhook::new(settings, client(&tls(), &Proxies::default()).unwrap()).unwrap();
         (hook, serving)
     }
 
@@ -511,7 +517,7 @@ mod tests {
             secret: Secret::new(SECRET),
             timeout: Duration::from_secs(2),
         };
-        let hook = Webhook::new(settings, client(tls()).unwrap()).unwrap();
+        let hook = Webhook::new(settings, client(&tls(), &Proxies::default()).unwrap()).unwrap();
         let serving = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut got = Vec::new();
@@ -570,6 +576,62 @@ mod tests {
         assert!(error.to_string().contains("redirect"), "{error}");
     }
 
+    /// Returns the outcome of posting to a receiver at this port, with a short time limit.
+    async fn posted(port: u16, name: &str) -> Result<u16, WebhookError> {
+        let settings = WebhookSettings {
+            name: "psa".into(),
+            url: format!("http://127.0.0.1:{port}/hook").parse().unwrap(),
+            secret: Secret::new(SECRET),
+            timeout: Duration::from_millis(300),
+        };
+        let hook = Webhook::new(settings, client(&tls(), &Proxies::default()).unwrap()).unwrap();
+        let patience = Duration::from_secs(60);
+        let posted = tokio::time::timeout(patience, hook.post("pr_1", NOW, "{}")).await;
+        posted.unwrap_or_else(|_| panic!("{name}: no end"))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_hostile_answer_ends() {
+        for status in ["200 OK", "400 Bad", "503 Busy"] {
+            for (name, hostility) in http_hostilities(status) {
+                let name = format!("{status}, {name}");
+                let receiver = Hostile::start(hostility).unwrap();
+                match posted(receiver.port(), &name).await {
+                    // The head says that the event arrived; the body is not read.
+                    Ok(200) => assert!(status.starts_with("200"), "{name}"),
+                    Ok(other) => panic!("{name}: {other}"),
+                    Err(error) => {
+                        assert!(
+                            matches!(error, WebhookError::Failed { .. }),
+                            "{name}: {error:?}"
+                        );
+                        assert!(error.to_string().len() < MAX_ANSWER_BYTES + 500, "{name}");
+                    }
+                }
+                // What the client did not read is in the buffers of the loopback connection. Interim answers are dropped as they
+                // come, and end with the time limit only.
+                let sent = receiver.sent();
+                let is_bounded = sent < 32 * 1024 * 1024 || name.contains("interim");
+                assert!(is_bounded, "{name}: {sent} bytes");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_redirect_takes_the_event_nowhere() {
+        let elsewhere = Hostile::start(Hostility::new("", Then::Close)).unwrap();
+        for status in [301, 302, 303, 307, 308] {
+            let moved = format!(
+                "HTTP/1.1 {status} Moved\r\nLocation: http://127.0.0.1:{}/hook\r\nContent-Length: 0\r\n\r\n",
+                elsewhere.port()
+            );
+            let receiver = Hostile::start(Hostility::new(moved, Then::Close)).unwrap();
+            let error = posted(receiver.port(), "a redirect").await.unwrap_err();
+            assert!(error.to_string().contains("redirect"), "{error}");
+        }
+        assert_eq!(elsewhere.connections(), 0);
+    }
+
     #[tokio::test]
     async fn a_long_answer_is_cut_and_a_lost_one_may_pass() {
         let body = "x\n".repeat(100_000);
@@ -597,7 +659,7 @@ mod tests {
             secret: Secret::new(SECRET),
             timeout: Duration::from_millis(100),
         };
-        let hook = Webhook::new(settings, client(tls()).unwrap()).unwrap();
+        let hook = Webhook::new(settings, client(&tls(), &Proxies::default()).unwrap()).unwrap();
         let error = hook.post("pr_1", NOW, "{}").await.unwrap_err();
         assert!(matches!(error, WebhookError::Failed { status: None, .. }));
         assert!(error.to_string().contains("no answer in time"), "{error}");

@@ -56,11 +56,9 @@ async fn connect(
     // An IPv6 address is in brackets within a URL, and nowhere else.
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.unwrap_or_default();
-    let tcp = within(Step::Connect, CONNECT_TIMEOUT, dial(host, port, None)).await?;
-    reporter.passed(Step::Connect, || {
-        let peer = tcp.peer_addr().map(|peer| format!(" ({})", peer.ip()));
-        format!("{host}:{port}{}", peer.unwrap_or_default())
-    });
+    let proxy = webhook.proxy();
+    let tcp = dial(host, port, proxy, CONNECT_TIMEOUT, None).await?;
+    reporter.connected(host, port, proxy, &tcp);
     if url.scheme() == "https" {
         let secured = handshake(server_name(host)?, tls, tcp);
         let (_, version) = within(Step::Tls, CONNECT_TIMEOUT, secured).await?;

@@ -112,7 +112,6 @@ fn fault(error: WebhookError) -> Fault {
             may_have_arrived: status.is_none() && speaks_of != SpeaksOf::Receiver,
             ..Fault::new(scope(speaks_of), problem)
         },
-        // Only a probe connects separately.
         WebhookError::Connect(_) => Fault::new(Scope::Target, problem),
         WebhookError::Settings { .. } => Fault {
             severity: Severity::Error,

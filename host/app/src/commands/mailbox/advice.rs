@@ -6,7 +6,7 @@ use postroom_auth::advice::{Advice, advise, exchange_commands, graph_commands};
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AuthError, Grant, Profile, Provider};
 use postroom_mailbox::SourceError;
-use postroom_net::{ConnectError, Step, TlsMode, Unreachable};
+use postroom_net::{ConnectError, ProxyFault, Step, TlsMode, Unreachable};
 use postroom_target::TargetError;
 use postroom_target::smtp::{EnhancedStatus, SendError, SmtpStep};
 use postroom_target::webhook::WebhookError;
@@ -577,6 +577,16 @@ fn unreachable(why: Unreachable) -> Trouble {
         Unreachable::UnknownHost => Trouble::UnknownHost,
         Unreachable::Refused => Trouble::NobodyListens,
         Unreachable::Other => Trouble::NoRoute,
+        Unreachable::Proxy(fault) => match fault {
+            ProxyFault::UnknownHost | ProxyFault::Unreachable => Trouble::ProxyUnreachable,
+            ProxyFault::Timeout => Trouble::ProxySilent,
+            ProxyFault::CredentialsRequired | ProxyFault::CredentialsRefused => {
+                Trouble::ProxyCredentials
+            }
+            ProxyFault::Forbidden => Trouble::ProxyForbids,
+            ProxyFault::ServerUnreachable => Trouble::ProxyCannotConnect,
+            ProxyFault::NotAProxy => Trouble::NotAProxy,
+        },
     }
 }
 

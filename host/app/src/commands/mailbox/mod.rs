@@ -200,7 +200,7 @@ impl Parts<'_> {
     ) -> anyhow::Result<()> {
         let place = Place::of_sink(self.config, sink);
         report.begin(Part::Out, &format!("out  sink {}", sink.name))?;
-        let http = postroom_target::webhook::client((**self.tls).clone())?;
+        let http = postroom_target::webhook::client(self.tls, &self.config.proxies)?;
         let target = connections::sink(sink, &http, self.tls, &Clock::system())?;
         self.target(target, place, test, report).await
     }

@@ -1,6 +1,12 @@
 //! Hostile responses: each ends in an error or a timeout, with bounded memory.
 
+use postroom_stand::{Hostile, Then, http_hostilities};
+use tokio::time::timeout;
+
 use super::*;
+
+/// The time limit of waits, never reached when everything works.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -221,4 +227,94 @@ async fn what_a_server_says_is_shown_without_the_token_and_control_characters() 
         !text.contains("tok1") && !text.contains('\u{1b}') && text.len() < 500,
         "{text}"
     );
+}
+
+/// Returns whether a request is the one at this stage of a fetch.
+fn is_at(stage: &str, path: &str) -> bool {
+    match stage {
+        "folder" => path.contains("/mailFolders/inbox?"),
+        "mail" => path.ends_with("/$value"),
+        _ => !is_at("folder", path) && !is_at("mail", path),
+    }
+}
+
+/// Returns what an honest server with one mail answers.
+fn honest(asked: &Asked) -> Act {
+    if is_at("folder", &asked.path) {
+        return folder();
+    }
+    if is_at("mail", &asked.path) {
+        return mime("Subject: a\r\n\r\nhelp\r\n");
+    }
+    let host = asked.head.lines();
+    let host = host
+        .filter_map(|line| line.strip_prefix("host: "))
+        .next()
+        .unwrap();
+    let link = format!("http://{host}/v1.0/d");
+    json(
+        200,
+        serde_json::json!({"value": [{"id": "A"}], "@odata.deltaLink": link}),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_hostile_answer_ends_at_every_stage() {
+    let limits = FetchLimits {
+        raw_bytes: 1024 * 1024,
+        ..FetchLimits::default()
+    };
+    for stage in ["folder", "list", "mail"] {
+        for (name, hostility) in http_hostilities("200 OK") {
+            let at = format!("{name} at {stage}");
+            let server = Scripted::start(move |asked| match is_at(stage, &asked.path) {
+                true => Act::Play(hostility.clone()),
+                false => honest(asked),
+            })
+            .await;
+            let mut source = server.source_with(Import::All, short);
+            let fetched = timeout(PATIENCE, source.fetch(None, &limits)).await;
+            match fetched.unwrap_or_else(|_| panic!("{at}: no end")) {
+                // A mail may be any bytes; one without end is cut.
+                Ok(batch) if stage == "mail" => {
+                    let kept = batch.messages.iter().map(|mail| mail.bytes.len());
+                    assert!(kept.sum::<usize>() <= 1024 * 1024, "{at}");
+                }
+                Ok(_) => panic!("{at}: believed"),
+                Err(error) => assert!(
+                    matches!(
+                        error,
+                        SourceError::Timeout { .. }
+                            | SourceError::Transient { .. }
+                            | SourceError::Unreachable { .. }
+                            | SourceError::Protocol { .. }
+                    ),
+                    "{at}: {error:?}"
+                ),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_takes_the_token_nowhere() {
+    let elsewhere = Hostile::start(Hostility::new("", Then::Close)).unwrap();
+    let port = elsewhere.port();
+    for stage in ["folder", "list", "mail"] {
+        for status in [301, 302, 303, 307, 308] {
+            let server = Scripted::start(move |asked| match is_at(stage, &asked.path) {
+                true => {
+                    let headers = format!("location: http://127.0.0.1:{port}/v1.0\r\n");
+                    Act::Answer(status, headers, "text/plain", Vec::new())
+                }
+                false => honest(asked),
+            })
+            .await;
+            let mut source = server.source_with(Import::All, short);
+            let error = source.fetch(None, &FetchLimits::default()).await;
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("a redirect"), "{stage} {status}: {error}");
+        }
+    }
+    assert_eq!(elsewhere.connections(), 0);
 }

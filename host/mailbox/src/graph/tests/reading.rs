@@ -49,7 +49,7 @@ fn two_pages(asked: &Asked) -> Act {
 #[tokio::test]
 async fn a_folder_is_read_page_by_page_and_a_restart_goes_on_from_the_delta_link() {
     let server = Scripted::start(two_pages).await;
-    let journal = Arc::new(Journal::default());
+    let journal = Arc::new(MemoryJournal::default());
     let mut source = server.source();
     source.set_known(journal.clone());
     let first = source.fetch(None, &FetchLimits::default()).await.unwrap();
@@ -90,7 +90,7 @@ async fn each_request_asks_for_immutable_ids_and_carries_the_token() {
         two_pages(asked)
     })
     .await;
-    let journal = Journal::default();
+    let journal = MemoryJournal::default();
     drain(&mut server.source(), None, &journal).await;
 }
 
@@ -147,7 +147,7 @@ async fn first_contact_takes_in_what_import_says() {
         (day, vec!["B", "C"]),
     ] {
         let server = Scripted::start(two_pages).await;
-        let journal = Journal::default();
+        let journal = MemoryJournal::default();
         let mut source = server.source_with(import, |_| {});
         let (ids, _) = drain(&mut source, None, &journal).await;
         assert_eq!(ids, expected, "{import:?}");
@@ -179,7 +179,7 @@ async fn a_lost_place_brings_neither_old_nor_known_mail_again() {
     .await;
     for kind in [1, 2] {
         lost.store(0, Ordering::SeqCst);
-        let journal = Arc::new(Journal::default());
+        let journal = Arc::new(MemoryJournal::default());
         let mut source = server.source_with(Import::New, |_| {});
         source.set_known(journal.clone());
         let (ids, cursor) = drain(&mut source, None, &journal).await;
@@ -221,7 +221,7 @@ async fn a_folder_made_anew_is_found_by_its_name() {
         }
     })
     .await;
-    let journal = Arc::new(Journal::default());
+    let journal = Arc::new(MemoryJournal::default());
     let mut source = server.source_with(Import::New, |it| it.folder = "Ann's tickets".into());
     source.set_known(journal.clone());
     let (_, cursor) = drain(&mut source, None, &journal).await;
@@ -239,7 +239,7 @@ async fn a_mail_that_is_not_given_is_asked_for_again_and_one_that_is_gone_is_not
         _ => two_pages(asked),
     })
     .await;
-    let journal = Journal::default();
+    let journal = MemoryJournal::default();
     let (ids, cursor) = drain(&mut server.source(), None, &journal).await;
     assert_eq!(ids, ["A"]);
     let cursor = cursor.unwrap().0;

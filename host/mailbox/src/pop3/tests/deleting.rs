@@ -127,12 +127,12 @@ async fn positions_of_deleted_mail_are_forgotten_once_it_is_gone() {
         _ => Act::Usual,
     })
     .await;
-    let journal = Arc::new(Journal::default());
+    let journal = Arc::new(MemoryJournal::default());
     let mut source = server.source();
     source.set_known(journal.clone());
     let mut cursor = None;
     drain(&mut source, &journal, &mut cursor).await;
-    assert_eq!(journal.uids().len(), 3);
+    assert_eq!(held_uids(&journal).len(), 3);
     let acks = ["a", "b", "c"].map(|uid| ack(uid, After::Delete));
     source
         .fetch(cursor.as_ref(), &FetchLimits::default())
@@ -141,5 +141,5 @@ async fn positions_of_deleted_mail_are_forgotten_once_it_is_gone() {
     source.acknowledge(&acks).await.unwrap();
     *gone.lock().unwrap() = true;
     drain(&mut source, &journal, &mut cursor).await;
-    assert_eq!(journal.uids(), [""; 0]);
+    assert_eq!(held_uids(&journal), [""; 0]);
 }

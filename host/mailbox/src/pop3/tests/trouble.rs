@@ -129,7 +129,7 @@ async fn a_refused_mail_does_not_hold_up_the_others_and_is_given_up_in_the_end()
         _ => Act::Usual,
     })
     .await;
-    let journal = Arc::new(Journal::default());
+    let journal = Arc::new(MemoryJournal::default());
     let mut source = server.source();
     source.set_known(journal.clone());
     let mut cursor = None;

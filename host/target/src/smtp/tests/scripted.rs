@@ -61,6 +61,7 @@ pub(super) async fn act(
 pub(super) fn patient(port: u16) -> SmtpSettings {
     let limit = Duration::from_secs(30);
     SmtpSettings {
+        proxies: postroom_net::Proxies::default(),
         timeouts: SmtpTimeouts {
             connect: limit,
             command: limit,

@@ -8,6 +8,12 @@ pub(super) enum Trouble {
     UnknownHost,
     NobodyListens,
     NoRoute,
+    ProxyUnreachable,
+    ProxySilent,
+    ProxyCredentials,
+    ProxyForbids,
+    ProxyCannotConnect,
+    NotAProxy,
     NoGreeting,
     /// Without TLS: the port may expect TLS.
     NoGreetingInClear,
@@ -88,6 +94,7 @@ pub(super) struct Row {
 
 const POWER_SHELL: &str = "# In PowerShell, after Connect-ExchangeOnline:";
 const PROFILE_FOR_PASSWORD: &str = "[{key}] profile = \"NAME\" in place of password";
+const PROXY: &str = "[proxy], or proxy in [{key}], or the variable HTTPS_PROXY names the proxy";
 const STATUS: &str = "postroom auth status";
 
 /// Returns the advice on a kind of trouble.
@@ -102,8 +109,38 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             &["{ports}"],
         ),
         Trouble::NoRoute => say(
-            "This machine cannot reach {host}, port {port}: a firewall drops the connection, or the network is down. Postroom uses no proxy.",
-            &["nc -vz {host} {port}"],
+            "This machine cannot reach {host}, port {port}: a firewall drops the connection, or the network is down. If the network has a proxy, name it.",
+            &[
+                "nc -vz {host} {port}",
+                "[proxy] http = \"http://…\" for Graph, EWS and webhooks, mail = \"socks5://…\" for IMAP, POP3 and SMTP",
+            ],
+        ),
+        Trouble::ProxyUnreachable => say(
+            "The connection to {host} goes through a proxy, and the proxy cannot be reached: its name or port is wrong, or it is down. The error names it. Servers of your own network can be exempt from it.",
+            &[PROXY, "[proxy] no_proxy = [\"{host}\"]"],
+        ),
+        Trouble::ProxySilent => say(
+            "The proxy made no connection to {host}, port {port}, in time. It cannot reach the server, or it is a proxy of another kind: http:// is for HTTP CONNECT, socks5:// for SOCKS. Its log shows more.",
+            &[PROXY],
+        ),
+        Trouble::ProxyCredentials => say(
+            "The proxy requires another user or password than it was given.",
+            &[
+                "[proxy] http = { url = \"http://…\", user = \"…\", password = { env = \"NAME\" } }",
+                "[proxy] mail = { url = \"socks5://…\", user = \"…\", password = { env = \"NAME\" } }",
+            ],
+        ),
+        Trouble::ProxyForbids => say(
+            "The proxy's rules do not allow a connection to {host}, port {port}. Many proxies allow port 443 only: have its administrator allow this one, or take another proxy.",
+            &[PROXY],
+        ),
+        Trouble::ProxyCannotConnect => say(
+            "The proxy could not connect to {host}, port {port}. The proxy resolves the name: check it on the proxy's machine. A server of your own network can be exempt from the proxy.",
+            &["{ports}", "[proxy] no_proxy = [\"{host}\"]"],
+        ),
+        Trouble::NotAProxy => say(
+            "What answers at the proxy's address is not such a proxy. Correct its port or its scheme: http:// for HTTP CONNECT, socks5:// for SOCKS.",
+            &[PROXY],
         ),
         Trouble::NoGreeting => say(
             "The connection was made, but no mail server sent a greeting. Most likely another protocol or a firewall uses this port, or the server is overloaded.",
