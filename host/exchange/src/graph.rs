@@ -1,35 +1,34 @@
-//! The HTTP client of one mailbox at Microsoft Graph: tokens, at most four requests at a time, throttling, bounded responses.
+//! Microsoft Graph over HTTPS for one mailbox: tokens, at most four requests at a time, throttling, bounded responses.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AccessToken, Login, retry_after};
 use postroom_core::Clock;
 use postroom_core::harmless::harmless_chars;
 use postroom_net::{Step, Trace, TraceRedactor, Unreachable};
 use reqwest::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING,
 };
-use reqwest::{Method, Response, StatusCode, Url, Version, redirect};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, Version, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::GraphTimeouts;
-use crate::SourceError;
+use crate::ExchangeError;
 
 /// The number of concurrent requests from one application that Exchange serves on one mailbox (learn.microsoft.com, "Outlook
 /// service limits").
-pub(super) const CONCURRENT_REQUESTS: usize = 4;
-/// The longest JSON response that is read. A page of [`super::delta::PAGE_MAILS`] mails takes about 100 KiB.
+pub const CONCURRENT_REQUESTS: usize = 4;
+/// The longest JSON response that is read. A page of 100 mails takes about 100 KiB.
 const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much of an error response is read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
@@ -46,53 +45,114 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(30);
 /// The time limit for a mail is extended by its size at this rate.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
+/// A host of Exchange Online that upload sessions name besides those of [`CLOUDS`].
+const UPLOAD_HOST: &str = "outlook.office.com";
 /// Requests ids that stay the same when a mail is moved within the mailbox.
 const IMMUTABLE_IDS: &str = "IdType=\"ImmutableId\"";
 
-/// Talks to Graph on behalf of one mailbox.
-pub(super) struct Client {
-    http: reqwest::Client,
-    base: Url,
-    login: Login,
-    timeouts: GraphTimeouts,
-    clock: Clock,
+/// The time limits of requests.
+#[derive(Debug, Clone, Copy)]
+pub struct GraphLimits {
+    /// For the connection, including its TLS handshake.
+    pub connect: Duration,
+    /// From the request to the head of the response, plus the time for the request's data at 16 KiB/s.
+    pub answer: Duration,
+    /// The longest time without a byte of the response's body.
+    pub stall: Duration,
+    /// For one body, plus the time for its data at 16 KiB/s.
+    pub body: Duration,
+}
+
+impl Default for GraphLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            answer: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+            body: Duration::from_secs(2 * 60),
+        }
+    }
+}
+
+/// The state that all clients of one mailbox share: Exchange counts requests per mailbox, whether they read or send.
+struct MailboxGate {
     permits: Semaphore,
     /// The server asked not to be contacted before this time.
     not_before: Mutex<Option<Instant>>,
+}
+
+/// The gates of the mailboxes that have a client, by server and address.
+static GATES: Mutex<BTreeMap<String, Weak<MailboxGate>>> = Mutex::new(BTreeMap::new());
+
+/// Talks to Graph on behalf of one mailbox.
+pub struct GraphClient {
+    http: reqwest::Client,
+    base: Url,
+    login: Login,
+    limits: GraphLimits,
+    clock: Clock,
+    gate: Arc<MailboxGate>,
     /// The last new token was refused as well: the cause lies elsewhere, and other mailboxes keep their token.
     token_distrusted: AtomicBool,
     trace: Mutex<Option<Trace>>,
 }
 
 /// One request.
-pub(super) struct Request<'r> {
+pub struct Request<'r> {
     pub step: Step,
     pub method: Method,
     pub url: Url,
     /// Additional values of `Prefer`.
     pub prefer: &'r [&'r str],
-    pub body: Option<&'r Value>,
+    pub body: Option<Payload<'r>>,
+}
+
+/// The body of a request.
+pub enum Payload<'r> {
+    Json(&'r Value),
+    /// A mail as MIME in base64.
+    Mime(String),
+    /// Nothing, for a `POST` that takes no parameters.
+    Empty,
+}
+
+/// A part of a file that is uploaded.
+#[derive(Debug, Clone)]
+pub struct UploadRange {
+    pub bytes: Bytes,
+    /// The position of the first byte.
+    pub first: u64,
+    /// The size of the whole file.
+    pub total: u64,
+}
+
+/// The progress of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uploaded {
+    Whole,
+    /// The server expects the bytes from this position on.
+    UpTo(u64),
 }
 
 /// A response with status 2xx whose body has not been read yet. It counts as a request until it is dropped.
-pub(super) struct Answer<'c> {
+pub struct Answer<'c> {
     step: Step,
     response: Response,
-    timeouts: GraphTimeouts,
+    limits: GraphLimits,
     _permit: SemaphorePermit<'c>,
 }
 
 /// Why there is no response with status 2xx.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub enum Failure {
     /// The server refused this request, possibly because of the object that it names.
     Refused(Refusal),
-    Failed(SourceError),
+    Failed(ExchangeError),
 }
 
 /// The server's refusal of one request.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub struct Refusal {
     pub status: StatusCode,
     /// The error code, such as `ErrorItemNotFound`.
     pub code: String,
@@ -100,7 +160,7 @@ pub(super) struct Refusal {
 }
 
 /// A body that was read.
-pub(super) enum Body {
+pub enum Body {
     Whole(Vec<u8>),
     /// The reader stopped before the end: the part read so far, and the size stated by the server, if any.
     Cut(Vec<u8>, Option<u64>),
@@ -108,37 +168,45 @@ pub(super) enum Body {
     NoRoom(u64),
 }
 
-impl Client {
+impl GraphClient {
     pub fn new(
         base: Url,
         login: Login,
         tls: &Arc<rustls::ClientConfig>,
-        timeouts: GraphTimeouts,
+        limits: GraphLimits,
         clock: Clock,
-    ) -> Result<Self, SourceError> {
+    ) -> Result<Self, ExchangeError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured((**tls).clone())
             // A token must not be sent to another address.
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .connect_timeout(timeouts.connect)
+            .connect_timeout(limits.connect)
             .user_agent(concat!("postroom/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| SourceError::Unusable {
+            .map_err(|error| ExchangeError::Unusable {
                 step: Step::Connect,
                 reason: chain(&error),
             })?;
+        let gate = MailboxGate::of(&base, login.user());
         Ok(Self {
             http,
+            gate,
             base,
             login,
-            timeouts,
+            limits,
             clock,
-            permits: Semaphore::new(CONCURRENT_REQUESTS),
-            not_before: Mutex::new(None),
             token_distrusted: AtomicBool::new(false),
             trace: Mutex::new(None),
         })
+    }
+
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    pub fn login(&self) -> &Login {
+        &self.login
     }
 
     pub fn set_trace(&self, trace: Trace) {
@@ -169,8 +237,8 @@ impl Client {
     }
 
     /// Returns a link from a response as a URL if it leads to the same server.
-    pub fn followed(&self, step: Step, link: &str) -> Result<Url, SourceError> {
-        let broken = |reason: String| SourceError::Protocol { step, reason };
+    pub fn followed(&self, step: Step, link: &str) -> Result<Url, ExchangeError> {
+        let broken = |reason: String| ExchangeError::Protocol { step, reason };
         let url = Url::parse(link).map_err(|_| broken("a link that is no address".into()))?;
         let of = |url: &Url| (url.scheme().to_owned(), url.port_or_known_default());
         let is_same = of(&url) == of(&self.base) && url.host_str() == self.base.host_str();
@@ -185,12 +253,12 @@ impl Client {
     }
 
     /// Ensures that there is a token, without a request to Graph.
-    pub async fn ask_for_token(&self) -> Result<String, SourceError> {
+    pub async fn ask_for_token(&self) -> Result<String, ExchangeError> {
         let (_, account) = self.token().await?;
         Ok(account)
     }
 
-    async fn token(&self) -> Result<(AccessToken, String), SourceError> {
+    async fn token(&self) -> Result<(AccessToken, String), ExchangeError> {
         match &self.login {
             Login::Bearer {
                 account,
@@ -201,7 +269,7 @@ impl Client {
                 let token = tokens.access_token(account, *resource).await?;
                 Ok((token, account.to_string()))
             }
-            Login::Password { .. } => Err(SourceError::Unusable {
+            Login::Password { .. } => Err(ExchangeError::Unusable {
                 step: Step::Token,
                 reason: "Graph takes no passwords: the mailbox needs a profile".into(),
             }),
@@ -222,7 +290,7 @@ impl Client {
                 return Ok(Answer {
                     step: request.step,
                     response,
-                    timeouts: self.timeouts,
+                    limits: self.limits,
                     _permit: permit,
                 });
             }
@@ -235,13 +303,13 @@ impl Client {
                 continue;
             }
             let asked = asked_pause(response.headers(), self.clock.now());
-            let refusal = refusal(response, self.timeouts, &token).await;
+            let refusal = refusal(response, self.limits, &token).await;
             drop(permit);
             let pause = match (status, asked) {
                 (StatusCode::TOO_MANY_REQUESTS, asked) => asked.unwrap_or(RETRY_AFTER_DEFAULT),
-                (StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT, Some(asked)) => {
-                    asked
-                }
+                (StatusCode::SERVICE_UNAVAILABLE, Some(asked)) => asked,
+                // The server behind a gateway may have carried out anything but a query.
+                (StatusCode::GATEWAY_TIMEOUT, Some(asked)) if request.method.is_safe() => asked,
                 _ => {
                     if status == StatusCode::UNAUTHORIZED {
                         self.token_distrusted.store(true, Ordering::Relaxed);
@@ -258,7 +326,7 @@ impl Client {
     }
 
     /// Waits until another request may start on the mailbox, and for the pause that the server asked for.
-    async fn permit(&self, step: Step) -> Result<SemaphorePermit<'_>, SourceError> {
+    async fn permit(&self, step: Step) -> Result<SemaphorePermit<'_>, ExchangeError> {
         loop {
             let wait = self.pause_left();
             if wait > PAUSE_IN_PLACE_MAX {
@@ -266,8 +334,8 @@ impl Client {
                 return Err(over_limit(step, text, wait));
             }
             tokio::time::sleep(wait).await;
-            let permit = self.permits.acquire().await;
-            let permit = permit.map_err(|_| SourceError::Transient {
+            let permit = self.gate.permits.acquire().await;
+            let permit = permit.map_err(|_| ExchangeError::Transient {
                 step,
                 reason: "the session has ended".into(),
             })?;
@@ -280,6 +348,7 @@ impl Client {
 
     fn pause_left(&self) -> Duration {
         let not_before = *self
+            .gate
             .not_before
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -291,6 +360,7 @@ impl Client {
     fn pause_all(&self, pause: Duration) {
         let until = Instant::now() + pause;
         let mut not_before = self
+            .gate
             .not_before
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -310,7 +380,7 @@ impl Client {
         &self,
         request: &Request<'_>,
         token: &AccessToken,
-    ) -> Result<Response, SourceError> {
+    ) -> Result<Response, ExchangeError> {
         let mut prefer = vec![IMMUTABLE_IDS];
         prefer.extend(request.prefer);
         let mut building = self
@@ -318,26 +388,123 @@ impl Client {
             .request(request.method.clone(), request.url.clone())
             .bearer_auth(token.expose())
             .header("Prefer", prefer.join(", "));
-        if let Some(body) = request.body {
-            building = building.json(body);
-        }
-        let outcome = timeout(self.timeouts.answer, building.send()).await;
-        let outcome = match outcome {
-            Ok(outcome) => outcome.map_err(|error| unreached(request.step, error)),
-            Err(_) => Err(SourceError::Timeout {
-                step: request.step,
-                secs: self.timeouts.answer.as_secs(),
-            }),
+        let mut size = 0;
+        building = match &request.body {
+            Some(Payload::Json(body)) => building.json(body),
+            Some(Payload::Mime(body)) => {
+                size = body.len();
+                building
+                    .header(CONTENT_TYPE, "text/plain")
+                    .body(body.clone())
+            }
+            Some(Payload::Empty) => building.header(CONTENT_LENGTH, "0"),
+            None => building,
         };
+        let outcome = self.answered(request.step, building, size).await;
+        self.record(request.method.as_str(), &request.url, &outcome);
+        outcome
+    }
+
+    /// Sends a request with a body of this size, and returns the head of the response.
+    async fn answered(
+        &self,
+        step: Step,
+        building: RequestBuilder,
+        size: usize,
+    ) -> Result<Response, ExchangeError> {
+        let data = Duration::from_secs(size as u64 / BYTES_PER_SEC_MIN);
+        let limit = self.limits.answer.saturating_add(data);
+        match timeout(limit, building.send()).await {
+            Ok(outcome) => outcome.map_err(|error| unreached(step, error)),
+            Err(_) => Err(ExchangeError::Timeout {
+                step,
+                secs: limit.as_secs(),
+            }),
+        }
+    }
+
+    fn record(&self, method: &str, url: &Url, outcome: &Result<Response, ExchangeError>) {
         let trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trace) = trace.as_ref() {
-            let ended = match &outcome {
+            let ended = match outcome {
                 Ok(response) => format!("HTTP {}", response.status()),
                 Err(error) => error.to_string(),
             };
-            trace.request(request.method.as_str(), request.url.as_str(), &ended);
+            trace.request(method, url.as_str(), &ended);
         }
-        outcome
+    }
+
+    /// Returns the URL of an upload session if it leads to this server or to a host of Exchange Online.
+    pub fn upload_url(&self, step: Step, link: &str) -> Result<Url, ExchangeError> {
+        if let Ok(url) = self.followed(step, link) {
+            return Ok(url);
+        }
+        let broken = |reason: String| ExchangeError::Protocol { step, reason };
+        let url = Url::parse(link).map_err(|_| broken("an upload to no address".into()))?;
+        let host = url.host_str().unwrap_or_default();
+        let is_exchange = host.eq_ignore_ascii_case(UPLOAD_HOST)
+            || CLOUDS
+                .iter()
+                .any(|cloud| host.eq_ignore_ascii_case(cloud.mail_host));
+        let is_plain = url.scheme() == "https"
+            && url.port().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        match is_exchange && is_plain {
+            true => Ok(url),
+            false => Err(broken(format!(
+                "an upload to {}, which is no host of Exchange Online",
+                shown(host)
+            ))),
+        }
+    }
+
+    /// Uploads a part of a file. The URL itself carries the permission, so no token is sent.
+    pub async fn upload(
+        &self,
+        step: Step,
+        url: &Url,
+        range: &UploadRange,
+    ) -> Result<Uploaded, ExchangeError> {
+        let _permit = self.permit(step).await?;
+        let size = range.bytes.len();
+        let next = range.first + size as u64;
+        let last = next.saturating_sub(1);
+        let building = self
+            .http
+            .put(url.clone())
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(
+                CONTENT_RANGE,
+                format!("bytes {}-{last}/{}", range.first, range.total),
+            )
+            .body(range.bytes.clone());
+        let outcome = self.answered(step, building, size).await;
+        let mut shown_url = url.clone();
+        shown_url.set_query(None);
+        self.record("PUT", &shown_url, &outcome);
+        let mut response = outcome?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+            let asked = asked_pause(response.headers(), self.clock.now());
+            let pause = asked.unwrap_or(RETRY_AFTER_DEFAULT);
+            self.pause_all(pause);
+            return Err(over_limit(step, &format!("HTTP {status}"), pause));
+        }
+        if !status.is_success() {
+            let refusal = read_refusal(&mut response, self.limits, &TraceRedactor::default()).await;
+            return Err(match self.judged(step, refusal) {
+                Failure::Failed(error) => error,
+                failure => self.failed(step, failure),
+            });
+        }
+        let body = bounded(&mut response, self.limits).await;
+        if status == StatusCode::CREATED || next >= range.total {
+            return Ok(Uploaded::Whole);
+        }
+        let expected = serde_json::from_slice::<Expected>(&body).ok();
+        let expected = expected.and_then(|it| it.first());
+        Ok(Uploaded::UpTo(expected.unwrap_or(next)))
     }
 
     /// Turns a refusal into the mailbox's error, unless the requested item may be at fault.
@@ -345,46 +512,65 @@ impl Client {
         let text = refusal.to_string();
         let user = self.login.user().to_owned();
         Failure::Failed(match refusal.status {
-            StatusCode::UNAUTHORIZED => SourceError::RefusedLogin {
+            StatusCode::UNAUTHORIZED => ExchangeError::RefusedLogin {
                 user,
-                challenge: None,
                 code: Some(refusal.code),
                 text,
             },
-            status if status.is_redirection() => SourceError::Protocol {
+            status if status.is_redirection() => ExchangeError::Protocol {
                 step,
                 reason: format!("HTTP {status}: a redirect, which is not followed"),
             },
-            StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-            | StatusCode::REQUEST_TIMEOUT => SourceError::Transient { step, reason: text },
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                ExchangeError::Lost { step, reason: text }
+            }
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {
+                ExchangeError::Transient { step, reason: text }
+            }
             _ => return Failure::Refused(refusal),
         })
     }
 
     /// Returns the error for a refusal that is not caused by a single mail.
-    pub fn failed(&self, step: Step, failure: Failure) -> SourceError {
+    pub fn failed(&self, step: Step, failure: Failure) -> ExchangeError {
         let refusal = match failure {
             Failure::Failed(error) => return error,
             Failure::Refused(refusal) => refusal,
         };
         let text = refusal.to_string();
         match refusal.status {
-            StatusCode::FORBIDDEN => SourceError::AccessDenied {
+            StatusCode::FORBIDDEN => ExchangeError::AccessDenied {
                 user: self.login.user().to_owned(),
                 code: refusal.code,
                 text,
             },
-            StatusCode::INSUFFICIENT_STORAGE => SourceError::OverQuota { step, text },
-            status if status.is_server_error() => SourceError::Transient { step, reason: text },
-            _ if refusal.code == "ErrorQuotaExceeded" => SourceError::OverQuota { step, text },
-            _ => SourceError::Refused {
+            StatusCode::INSUFFICIENT_STORAGE => ExchangeError::OverQuota { step, text },
+            status if status.is_server_error() => ExchangeError::Transient { step, reason: text },
+            _ if refusal.code == "ErrorQuotaExceeded" => ExchangeError::OverQuota { step, text },
+            _ => ExchangeError::Refused {
                 step,
                 code: Some(refusal.code),
                 text,
             },
         }
+    }
+}
+
+impl MailboxGate {
+    /// Returns the gate of a mailbox, shared with its other clients in this process.
+    fn of(base: &Url, user: &str) -> Arc<Self> {
+        let key = format!("{base} {}", user.to_lowercase());
+        let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
+            return gate;
+        }
+        let gate = Arc::new(Self {
+            permits: Semaphore::new(CONCURRENT_REQUESTS),
+            not_before: Mutex::new(None),
+        });
+        gates.insert(key, Arc::downgrade(&gate));
+        gate
     }
 }
 
@@ -395,9 +581,9 @@ impl Answer<'_> {
         Some(rfc2822::parse(date).ok()?.timestamp().as_second())
     }
 
-    pub async fn json<T: DeserializeOwned>(self) -> Result<T, SourceError> {
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, ExchangeError> {
         let step = self.step;
-        let broken = |reason: String| SourceError::Protocol { step, reason };
+        let broken = |reason: String| ExchangeError::Protocol { step, reason };
         let kind = content_type(self.response.headers());
         if !kind.starts_with("application/json") {
             return Err(broken(format!(
@@ -419,10 +605,10 @@ impl Answer<'_> {
         self,
         bytes_max: u64,
         room: impl FnMut(u64) -> bool,
-    ) -> Result<Body, SourceError> {
+    ) -> Result<Body, ExchangeError> {
         let kind = content_type(self.response.headers());
         if kind.starts_with("application/json") || kind.starts_with("text/html") {
-            return Err(SourceError::Protocol {
+            return Err(ExchangeError::Protocol {
                 step: self.step,
                 reason: format!("an answer of the type \"{kind}\" instead of a mail"),
             });
@@ -430,7 +616,7 @@ impl Answer<'_> {
         let (step, is_framed) = (self.step, self.is_framed());
         match self.read(bytes_max, room).await? {
             // The connection may have ended too early.
-            Body::Whole(_) if !is_framed => Err(SourceError::Protocol {
+            Body::Whole(_) if !is_framed => Err(ExchangeError::Protocol {
                 step,
                 reason: "a mail without a length, which may be cut off".into(),
             }),
@@ -450,7 +636,7 @@ impl Answer<'_> {
         mut self,
         bytes_max: u64,
         mut room: impl FnMut(u64) -> bool,
-    ) -> Result<Body, SourceError> {
+    ) -> Result<Body, ExchangeError> {
         let stated = self.response.content_length();
         let started = Instant::now();
         let mut body: Vec<u8> = Vec::new();
@@ -468,18 +654,18 @@ impl Answer<'_> {
     }
 
     /// Returns the next part of the body, within the time limits for a stall and for the whole body.
-    async fn chunk(&mut self, started: Instant, read: u64) -> Result<Option<Bytes>, SourceError> {
+    async fn chunk(&mut self, started: Instant, read: u64) -> Result<Option<Bytes>, ExchangeError> {
         let data = Duration::from_secs(read / BYTES_PER_SEC_MIN);
-        let whole = self.timeouts.body.saturating_add(data);
-        let stall = Instant::now() + self.timeouts.stall;
+        let whole = self.limits.body.saturating_add(data);
+        let stall = Instant::now() + self.limits.stall;
         let (end, secs) = match started + whole {
             end if end < stall => (end, whole.as_secs()),
-            _ => (stall, self.timeouts.stall.as_secs()),
+            _ => (stall, self.limits.stall.as_secs()),
         };
         let step = self.step;
         match timeout_at(end, self.response.chunk()).await {
             Ok(chunk) => chunk.map_err(|error| unreached(step, error)),
-            Err(_) => Err(SourceError::Timeout { step, secs }),
+            Err(_) => Err(ExchangeError::Timeout { step, secs }),
         }
     }
 }
@@ -491,8 +677,8 @@ impl Failure {
     }
 }
 
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
         Failure::Failed(error)
     }
 }
@@ -523,10 +709,28 @@ struct ErrorOfBody {
     message: String,
 }
 
-async fn refusal(mut response: Response, timeouts: GraphTimeouts, token: &AccessToken) -> Refusal {
-    let status = response.status();
+/// The ranges that an upload session still expects, such as `["3276800"]` or `["3276800-5000000"]`.
+#[derive(Deserialize)]
+struct Expected {
+    #[serde(rename = "nextExpectedRanges", default)]
+    next: Vec<String>,
+}
+
+impl Expected {
+    fn first(&self) -> Option<u64> {
+        let range = self.next.first()?;
+        let start = range.split('-').next()?;
+        start.trim().parse().ok()
+    }
+}
+
+async fn refusal(mut response: Response, limits: GraphLimits, token: &AccessToken) -> Refusal {
+    read_refusal(&mut response, limits, &TraceRedactor::new([token.expose()])).await
+}
+
+/// Returns the beginning of a response's body. Failing to read it is not an error of its own.
+async fn bounded(response: &mut Response, limits: GraphLimits) -> Vec<u8> {
     let mut body = Vec::new();
-    // Failing to read the error's text is not an error of its own.
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
             if body.len() + chunk.len() > ERROR_BYTES_MAX {
@@ -535,8 +739,17 @@ async fn refusal(mut response: Response, timeouts: GraphTimeouts, token: &Access
             body.extend_from_slice(&chunk);
         }
     };
-    let _ = timeout(timeouts.stall, read).await;
-    let secrets = TraceRedactor::new([token.expose()]);
+    let _ = timeout(limits.stall, read).await;
+    body
+}
+
+async fn read_refusal(
+    response: &mut Response,
+    limits: GraphLimits,
+    secrets: &TraceRedactor,
+) -> Refusal {
+    let status = response.status();
+    let body = bounded(response, limits).await;
     let clean = |text: &str| shown(&secrets.redact(text));
     match serde_json::from_slice::<ErrorBody>(&body) {
         Ok(ErrorBody { error }) => Refusal {
@@ -552,8 +765,8 @@ async fn refusal(mut response: Response, timeouts: GraphTimeouts, token: &Access
     }
 }
 
-fn over_limit(step: Step, text: &str, pause: Duration) -> SourceError {
-    SourceError::OverLimit {
+fn over_limit(step: Step, text: &str, pause: Duration) -> ExchangeError {
+    ExchangeError::OverLimit {
         step,
         text: text.to_owned(),
         retry_after: Some(pause),
@@ -574,11 +787,11 @@ fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// Shortens the server's text and removes control characters.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     harmless_chars(text.trim()).take(TEXT_CHARS).collect()
 }
 
-fn unreached(step: Step, error: reqwest::Error) -> SourceError {
+fn unreached(step: Step, error: reqwest::Error) -> ExchangeError {
     let error = error.without_url();
     let reason = chain(&error);
     let mut cause = std::error::Error::source(&error);
@@ -589,24 +802,24 @@ fn unreached(step: Step, error: reqwest::Error) -> SourceError {
                 .get_ref()
                 .and_then(|inner| inner.downcast_ref::<rustls::Error>());
             if let Some(of_tls) = of_tls {
-                return SourceError::Tls {
+                return ExchangeError::Tls {
                     reason,
                     cause: Some(of_tls.clone()),
                 };
             }
             if error.is_connect() && io.kind() == std::io::ErrorKind::ConnectionRefused {
                 let why = Unreachable::Refused;
-                return SourceError::Unreachable { why, reason };
+                return ExchangeError::Unreachable { why, reason };
             }
         }
         cause = found.source();
     }
     match error.is_connect() {
-        true => SourceError::Unreachable {
+        true => ExchangeError::Unreachable {
             why: Unreachable::Other,
             reason,
         },
-        false => SourceError::Transient { step, reason },
+        false => ExchangeError::Lost { step, reason },
     }
 }
 

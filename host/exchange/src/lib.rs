@@ -1,0 +1,7 @@
+//! The HTTP clients of Microsoft Exchange, shared by sources and targets: Microsoft Graph, and Exchange Web Services.
+
+mod error;
+pub mod ews;
+pub mod graph;
+
+pub use error::ExchangeError;
