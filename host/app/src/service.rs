@@ -485,7 +485,7 @@ fn targets(
         match connections::sink(sink, &http, tls, clock)? {
             Ok(target) => {
                 let id = (OutboxKind::Sink, sink.name.clone());
-                targets.insert(id, GuardedTarget::new(target));
+                targets.insert(id, GuardedTarget::new(target, clock.now_ms()));
             }
             Err(why) => misconfigured.push((format!("sink {}", sink.name), why)),
         }
@@ -494,7 +494,7 @@ fn targets(
         match connections::outgoing(way, tokens, tls)? {
             Ok(target) => {
                 let id = (OutboxKind::Mail, way.name.clone());
-                targets.insert(id, GuardedTarget::new(target));
+                targets.insert(id, GuardedTarget::new(target, clock.now_ms()));
             }
             Err(why) => misconfigured.push((format!("outgoing {}", way.name), why)),
         }

@@ -49,7 +49,9 @@ pub use reader::key_path;
 use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
 pub use sources::{EWS, EwsAddress, GRAPH, IMAP, POP3, SourceConfig};
-pub use targets::{OutgoingConfig, SUBMISSION, SinkConfig, SmtpConfig, WebhookConfig};
+pub use targets::{
+    EwsOutgoing, GraphOutgoing, OutgoingConfig, SUBMISSION, SinkConfig, SmtpConfig, WebhookConfig,
+};
 pub use values::duration_of;
 
 const DEFAULT_DATA_DIR: &str = "data";

@@ -6,6 +6,7 @@ use url::Url;
 
 use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Place, Protocol, SourceConfig, mail_server};
 use crate::mailboxes::refuse_foreign;
+use crate::profiles::AllProfileFacts;
 use crate::reader::{Item, Section};
 use crate::servers::{self, CredentialKind, Ports, ServerProtocol, SignInService};
 use crate::{Credential, MailLogin, Server};
@@ -75,7 +76,12 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     if let (Some(item), Some(profile), Some(tenant)) = (&profile_item, &profile, place.tenant) {
         refuse_foreign(item, profile, tenant, around);
     }
-    let base = read_base(section, profile_item.as_ref(), profile.as_deref(), place);
+    let base = read_base(
+        section,
+        profile_item.as_ref(),
+        profile.as_deref(),
+        around.facts,
+    );
     let resolved = profile_item
         .as_ref()
         .zip(profile)
@@ -107,16 +113,16 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
 }
 
 /// Returns the URL of the service, including its version: the configured one, or that of the profile's cloud.
-fn read_base(
+pub(crate) fn read_base(
     section: &Section,
     profile_item: Option<&Item>,
     profile: Option<&str>,
-    place: &Place,
+    facts: &AllProfileFacts,
 ) -> Option<Url> {
     let written = section.item("base_url").map(|item| item.url());
     let profile = profile?;
     // A profile with problems is already reported.
-    let provider = place.around.facts.get(profile)?.provider?;
+    let provider = facts.get(profile)?.provider?;
     match (written, provider) {
         (_, Provider::Google) => {
             if let Some(item) = profile_item {
@@ -142,7 +148,7 @@ fn read_base(
 }
 
 /// Returns the server in the form that advice and listings use.
-fn server(base: &Url) -> Option<Server> {
+pub(crate) fn server(base: &Url) -> Option<Server> {
     Some(Server {
         host: base.host_str()?.to_owned(),
         port: base.port_or_known_default()?,
@@ -166,14 +172,19 @@ fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
 
 /// Returns the permission that a token needs: opening another user's mailbox requires a separate permission.
 pub fn need(login: &MailLogin) -> Need {
+    match is_shared(login) {
+        true => Need::GraphShared,
+        false => Need::Graph,
+    }
+}
+
+/// Returns whether the mailbox is another's than that of the user who signs in.
+pub(crate) fn is_shared(login: &MailLogin) -> bool {
     let account = match &login.credential {
         Credential::Account { account, .. } => account.login.as_deref(),
         Credential::Password(_) | Credential::Unavailable(_) => None,
     };
-    match account {
-        Some(account) if !account.eq_ignore_ascii_case(&login.user) => Need::GraphShared,
-        _ => Need::Graph,
-    }
+    account.is_some_and(|account| !account.eq_ignore_ascii_case(&login.user))
 }
 
 /// Returns the identity that no two mailboxes may share: one folder of one user.

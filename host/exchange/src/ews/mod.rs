@@ -41,6 +41,16 @@ pub struct EwsLimits {
     pub command: Duration,
 }
 
+impl Default for EwsLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            command: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
 impl Exchange {
     /// Sends a request that returns no mail.
     pub async fn call(
@@ -92,10 +102,12 @@ impl Exchange {
     }
 }
 
+/// Parses an answer.
 pub fn parsed(step: Step, body: &str) -> Result<Element<'_>, ExchangeError> {
     Element::parse(body).map_err(|error| protocol(step, &error.to_string()))
 }
 
+/// Returns the error for XML that is not what Exchange answers.
 pub fn nonsense(step: Step) -> ExchangeError {
     protocol(step, "XML that is no answer of Exchange")
 }

@@ -121,7 +121,7 @@ impl Room {
     /// Attempts the entry once more, at a target that refuses it.
     async fn try_once(&self) -> &'static str {
         self.recorder.refuses.store(true, Ordering::Relaxed);
-        let target = GuardedTarget::new(Box::new(self.recorder.clone()));
+        let target = GuardedTarget::new(Box::new(self.recorder.clone()), 0);
         let id = (OutboxKind::Sink, "recorder".to_owned());
         let limits = LineLimits {
             outbox_age: 3 * DAY,

@@ -128,7 +128,10 @@ async fn a_target_of_a_new_kind_is_held_retried_and_told_what_it_answered() {
     let mut events = bus.reader();
     let deliveries = Arc::new(Deliveries::new(
         store.clone(),
-        BTreeMap::from([(id.clone(), GuardedTarget::new(Box::new(recorder.clone())))]),
+        BTreeMap::from([(
+            id.clone(),
+            GuardedTarget::new(Box::new(recorder.clone()), 0),
+        )]),
         &LineLimits::default(),
         Arc::new(Timekeeper::new(Clock::system(), None)),
         bus.publisher(),
