@@ -469,6 +469,7 @@ impl Config {
             std::iter::once(&outgoing.from)
                 .chain(&outgoing.reply_to)
                 .map(|address| address.email.as_str())
+                .chain(outgoing.target.mailbox())
         });
         let disabled = self.misconfigured.iter();
         let disabled = disabled.flat_map(|it| it.addresses.iter().map(String::as_str));
@@ -572,7 +573,9 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         directories: Directories::of(&profiles, &tenants, &mailboxes, &outgoing),
     };
     let nothing_named = |root: &&Section| root.item("mailboxes").is_none_or(|it| it.is_empty());
-    if mailboxes.is_empty() && broken.is_empty() && roots.iter().all(nothing_named) {
+    // A configuration with an outgoing alone serves `postroom send`.
+    let is_empty = mailboxes.is_empty() && outgoing.is_empty() && broken.is_empty();
+    if is_empty && roots.iter().all(nothing_named) {
         reader.problem(
             Part::Whole,
             0,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::profiles::AllProfileFacts;
 use super::reader::Item;
 use super::servers;
-use super::targets::{LATER_OUTGOING_PROTOCOLS, OUTGOING_PROTOCOLS, OutgoingPlace};
+use super::targets::{OUTGOING_PROTOCOLS, OutgoingPlace};
 use super::{Names, Outgoing};
 
 /// The outgoings without problems, and the profile that each one signs in with.
@@ -38,7 +38,7 @@ fn read_one(
         .required("protocol", "add protocol = \"smtp\"")
         .and_then(|item| {
             let known = OUTGOING_PROTOCOLS.map(|protocol| (protocol.name, protocol));
-            item.choice(&known, LATER_OUTGOING_PROTOCOLS)
+            item.choice(&known, &[])
         });
     let sign_in = servers::read_sign_in(&section, names);
     if let Some(profile) = &sign_in.profile {

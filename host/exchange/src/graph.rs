@@ -1,29 +1,32 @@
 //! Microsoft Graph over HTTPS for one mailbox: tokens, at most four requests at a time, throttling, bounded responses.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+mod gate;
+mod upload;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AccessToken, Login, retry_after};
 use postroom_core::Clock;
 use postroom_core::harmless::harmless_chars;
 use postroom_net::{Step, Trace, TraceRedactor, Unreachable};
 use reqwest::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING,
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, Version, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::ExchangeError;
+use gate::MailboxGate;
+pub use upload::{UploadRange, Uploaded};
 
 /// The number of concurrent requests from one application that Exchange serves on one mailbox (learn.microsoft.com, "Outlook
 /// service limits").
@@ -45,8 +48,6 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(30);
 /// The time limit for a mail is extended by its size at this rate.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
-/// A host of Exchange Online that upload sessions name besides those of [`CLOUDS`].
-const UPLOAD_HOST: &str = "outlook.office.com";
 /// Requests ids that stay the same when a mail is moved within the mailbox.
 const IMMUTABLE_IDS: &str = "IdType=\"ImmutableId\"";
 
@@ -73,16 +74,6 @@ impl Default for GraphLimits {
         }
     }
 }
-
-/// The state that all clients of one mailbox share: Exchange counts requests per mailbox, whether they read or send.
-struct MailboxGate {
-    permits: Semaphore,
-    /// The server asked not to be contacted before this time.
-    not_before: Mutex<Option<Instant>>,
-}
-
-/// The gates of the mailboxes that have a client, by server and address.
-static GATES: Mutex<BTreeMap<String, Weak<MailboxGate>>> = Mutex::new(BTreeMap::new());
 
 /// Talks to Graph on behalf of one mailbox.
 pub struct GraphClient {
@@ -114,24 +105,6 @@ pub enum Payload<'r> {
     Mime(String),
     /// Nothing, for a `POST` that takes no parameters.
     Empty,
-}
-
-/// A part of a file that is uploaded.
-#[derive(Debug, Clone)]
-pub struct UploadRange {
-    pub bytes: Bytes,
-    /// The position of the first byte.
-    pub first: u64,
-    /// The size of the whole file.
-    pub total: u64,
-}
-
-/// The progress of an upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Uploaded {
-    Whole,
-    /// The server expects the bytes from this position on.
-    UpTo(u64),
 }
 
 /// A response with status 2xx whose body has not been read yet. It counts as a request until it is dropped.
@@ -434,79 +407,6 @@ impl GraphClient {
         }
     }
 
-    /// Returns the URL of an upload session if it leads to this server or to a host of Exchange Online.
-    pub fn upload_url(&self, step: Step, link: &str) -> Result<Url, ExchangeError> {
-        if let Ok(url) = self.followed(step, link) {
-            return Ok(url);
-        }
-        let broken = |reason: String| ExchangeError::Protocol { step, reason };
-        let url = Url::parse(link).map_err(|_| broken("an upload to no address".into()))?;
-        let host = url.host_str().unwrap_or_default();
-        let is_exchange = host.eq_ignore_ascii_case(UPLOAD_HOST)
-            || CLOUDS
-                .iter()
-                .any(|cloud| host.eq_ignore_ascii_case(cloud.mail_host));
-        let is_plain = url.scheme() == "https"
-            && url.port().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
-        match is_exchange && is_plain {
-            true => Ok(url),
-            false => Err(broken(format!(
-                "an upload to {}, which is no host of Exchange Online",
-                shown(host)
-            ))),
-        }
-    }
-
-    /// Uploads a part of a file. The URL itself carries the permission, so no token is sent.
-    pub async fn upload(
-        &self,
-        step: Step,
-        url: &Url,
-        range: &UploadRange,
-    ) -> Result<Uploaded, ExchangeError> {
-        let _permit = self.permit(step).await?;
-        let size = range.bytes.len();
-        let next = range.first + size as u64;
-        let last = next.saturating_sub(1);
-        let building = self
-            .http
-            .put(url.clone())
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(
-                CONTENT_RANGE,
-                format!("bytes {}-{last}/{}", range.first, range.total),
-            )
-            .body(range.bytes.clone());
-        let outcome = self.answered(step, building, size).await;
-        let mut shown_url = url.clone();
-        shown_url.set_query(None);
-        self.record("PUT", &shown_url, &outcome);
-        let mut response = outcome?;
-        let status = response.status();
-        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
-            let asked = asked_pause(response.headers(), self.clock.now());
-            let pause = asked.unwrap_or(RETRY_AFTER_DEFAULT);
-            self.pause_all(pause);
-            return Err(over_limit(step, &format!("HTTP {status}"), pause));
-        }
-        if !status.is_success() {
-            let refusal = read_refusal(&mut response, self.limits, &TraceRedactor::default()).await;
-            return Err(match self.judged(step, refusal) {
-                Failure::Failed(error) => error,
-                failure => self.failed(step, failure),
-            });
-        }
-        let body = bounded(&mut response, self.limits).await;
-        if status == StatusCode::CREATED || next >= range.total {
-            return Ok(Uploaded::Whole);
-        }
-        let expected = serde_json::from_slice::<Expected>(&body).ok();
-        let expected = expected.and_then(|it| it.first());
-        Ok(Uploaded::UpTo(expected.unwrap_or(next)))
-    }
-
     /// Turns a refusal into the mailbox's error, unless the requested item may be at fault.
     fn judged(&self, step: Step, refusal: Refusal) -> Failure {
         let text = refusal.to_string();
@@ -553,24 +453,6 @@ impl GraphClient {
                 text,
             },
         }
-    }
-}
-
-impl MailboxGate {
-    /// Returns the gate of a mailbox, shared with its other clients in this process.
-    fn of(base: &Url, user: &str) -> Arc<Self> {
-        let key = format!("{base} {}", user.to_lowercase());
-        let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|_, gate| gate.strong_count() > 0);
-        if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
-            return gate;
-        }
-        let gate = Arc::new(Self {
-            permits: Semaphore::new(CONCURRENT_REQUESTS),
-            not_before: Mutex::new(None),
-        });
-        gates.insert(key, Arc::downgrade(&gate));
-        gate
     }
 }
 
@@ -707,21 +589,6 @@ struct ErrorOfBody {
     code: String,
     #[serde(default)]
     message: String,
-}
-
-/// The ranges that an upload session still expects, such as `["3276800"]` or `["3276800-5000000"]`.
-#[derive(Deserialize)]
-struct Expected {
-    #[serde(rename = "nextExpectedRanges", default)]
-    next: Vec<String>,
-}
-
-impl Expected {
-    fn first(&self) -> Option<u64> {
-        let range = self.next.first()?;
-        let start = range.split('-').next()?;
-        start.trim().parse().ok()
-    }
 }
 
 async fn refusal(mut response: Response, limits: GraphLimits, token: &AccessToken) -> Refusal {

@@ -81,6 +81,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
         profile_item.as_ref(),
         profile.as_deref(),
         around.facts,
+        "imap",
     );
     let resolved = profile_item
         .as_ref()
@@ -112,12 +113,14 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     })
 }
 
-/// Returns the URL of the service, including its version: the configured one, or that of the profile's cloud.
+/// Returns the URL of the service, including its version: the configured one, or that of the profile's cloud. `at_google` is the
+/// protocol that a Google profile needs in its place.
 pub(crate) fn read_base(
     section: &Section,
     profile_item: Option<&Item>,
     profile: Option<&str>,
     facts: &AllProfileFacts,
+    at_google: &str,
 ) -> Option<Url> {
     let written = section.item("base_url").map(|item| item.url());
     let profile = profile?;
@@ -128,7 +131,7 @@ pub(crate) fn read_base(
             if let Some(item) = profile_item {
                 item.problem(
                     format!("profile \"{profile}\" is of google, and Graph is Microsoft's"),
-                    "name a profile with provider = \"microsoft\", or set protocol = \"imap\"",
+                    format!("name a profile with provider = \"microsoft\", or set protocol = \"{at_google}\""),
                 );
             }
             None

@@ -88,7 +88,7 @@ fn read(section: &Section, place: &OutgoingPlace) -> Option<OutgoingConfig> {
         _ => {}
     }
     let profile = place.sign_in.profile.as_deref();
-    let base = graph::read_base(section, profile_item.as_ref(), profile, place.facts);
+    let base = graph::read_base(section, profile_item.as_ref(), profile, place.facts, "smtp");
     let address = match address_item {
         Some(address) => Some(address?),
         None => place.from.map(|from| from.email.clone()),

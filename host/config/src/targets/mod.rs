@@ -25,8 +25,6 @@ pub const LATER_SINK_KINDS: &[&str] = &["http", "request-tracker", "alertmanager
 /// Every protocol for outgoing mail, in the order in which messages list them.
 pub static OUTGOING_PROTOCOLS: [&OutgoingProtocol; 3] =
     [&smtp::PROTOCOL, &graph::PROTOCOL, &ews::PROTOCOL];
-/// Protocols for outgoing mail that a later version will support.
-pub const LATER_OUTGOING_PROTOCOLS: &[&str] = &[];
 
 /// A kind of sink, as seen by the configuration.
 #[derive(Debug)]
@@ -99,6 +97,15 @@ impl OutgoingConfig {
             OutgoingConfig::Smtp(smtp) => smtp.login.as_ref(),
             OutgoingConfig::Graph(graph) => Some(&graph.login),
             OutgoingConfig::Ews(ews) => Some(&ews.login),
+        }
+    }
+
+    /// Returns the address of the mailbox that sends, for a protocol that sends from one.
+    pub fn mailbox(&self) -> Option<&str> {
+        match self {
+            OutgoingConfig::Smtp(_) => None,
+            OutgoingConfig::Graph(graph) => Some(&graph.login.user),
+            OutgoingConfig::Ews(ews) => Some(&ews.mailbox),
         }
     }
 

@@ -54,4 +54,5 @@ mod stop;
 mod targets;
 mod trouble;
 mod types;
+mod ways_out;
 mod wit_reference;

@@ -228,7 +228,7 @@ async fn answer(
     };
     let failure = shared
         .failures
-        .take_if(|it| {
+        .take_fitting(|it| {
             let last = asked.segments.last().map(String::as_str);
             (it.mailbox.is_none() || it.mailbox == mailbox)
                 && (it.segment.is_none() || it.segment == last)
