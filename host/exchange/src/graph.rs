@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 mod gate;
+mod limits;
 mod upload;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::ExchangeError;
 use gate::MailboxGate;
+pub use limits::GraphLimits;
 pub use upload::{UploadRange, Uploaded};
 
 /// The number of concurrent requests from one application that Exchange serves on one mailbox (learn.microsoft.com, "Outlook
@@ -50,30 +52,6 @@ const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(30);
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
 /// Requests ids that stay the same when a mail is moved within the mailbox.
 const IMMUTABLE_IDS: &str = "IdType=\"ImmutableId\"";
-
-/// The time limits of requests.
-#[derive(Debug, Clone, Copy)]
-pub struct GraphLimits {
-    /// For the connection, including its TLS handshake.
-    pub connect: Duration,
-    /// From the request to the head of the response, plus the time for the request's data at 16 KiB/s.
-    pub answer: Duration,
-    /// The longest time without a byte of the response's body.
-    pub stall: Duration,
-    /// For one body, plus the time for its data at 16 KiB/s.
-    pub body: Duration,
-}
-
-impl Default for GraphLimits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            answer: Duration::from_secs(60),
-            stall: Duration::from_secs(60),
-            body: Duration::from_secs(2 * 60),
-        }
-    }
-}
 
 /// Talks to Graph on behalf of one mailbox.
 pub struct GraphClient {

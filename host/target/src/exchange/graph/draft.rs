@@ -22,7 +22,7 @@ pub(super) struct Draft {
     message_id: Option<String>,
 }
 
-/// What became of an earlier attempt's draft.
+/// The state of the draft that an earlier attempt made.
 #[derive(Debug)]
 pub(super) enum DraftState {
     /// Sent, with this Message-ID.
