@@ -111,8 +111,7 @@ pub(super) async fn page(
         .json()
         .await
         .map_err(|error| NoPage::Failed(error.into()))?;
-    let next = next(client, answered.next, answered.delta)
-        .map_err(|error| NoPage::Failed(error.into()))?;
+    let next = next(client, answered.next, answered.delta).map_err(NoPage::Failed)?;
     let mut wanted = Vec::new();
     for item in answered.value {
         if item.id.is_empty() || item.id.len() > ID_BYTES_MAX {
@@ -131,10 +130,9 @@ pub(super) async fn page(
     wanted.sort_by_key(|(received, ..)| received.unwrap_or(i64::MIN));
     let positions: Vec<Position> = wanted.iter().map(|(_, id, _)| position(id)).collect();
     let journalled = match known {
-        Some(known) if !positions.is_empty() => known
-            .known(positions)
-            .await
-            .map_err(|error| NoPage::Failed(error.into()))?,
+        Some(known) if !positions.is_empty() => {
+            known.known(positions).await.map_err(NoPage::Failed)?
+        }
         _ => Default::default(),
     };
     let wanted = wanted
