@@ -13,9 +13,11 @@ use postroom_mailbox::{
     Pop3Settings, Pop3Timeouts, Source, SpoolSettings,
 };
 use postroom_net::HttpClient;
-use postroom_target::Target;
 use postroom_target::smtp::{Smtp, SmtpSettings, SmtpTarget, SmtpTimeouts};
 use postroom_target::webhook::{Webhook, WebhookSettings, WebhookTarget};
+use postroom_target::{
+    EwsLimits, EwsTarget, EwsTargetSettings, GraphLimits, GraphTarget, GraphTargetSettings, Target,
+};
 use rustls::ClientConfig;
 
 use postroom_config::{
@@ -236,6 +238,43 @@ pub fn outgoing(
             let smtp = Smtp::new(settings, sign_in, tls.clone())
                 .with_context(|| format!("outgoing.{}", way.name))?;
             Ok(Ok(Box::new(SmtpTarget::new(smtp, by_password))))
+        }
+        OutgoingConfig::Graph(graph) => {
+            let settings = GraphTargetSettings {
+                name: way.name.clone(),
+                base: graph.base.clone(),
+                from: way.from.clone(),
+                reply_to: way.reply_to.clone(),
+                read_back: graph.read_back,
+                proxies: way.proxies.clone(),
+                limits: GraphLimits::default(),
+            };
+            let sign_in = match login(&graph.login, tokens) {
+                Ok(sign_in) => sign_in,
+                Err(why) => return Ok(Err(why)),
+            };
+            let target = GraphTarget::new(settings, sign_in, tls.clone())
+                .with_context(|| format!("outgoing.{}", way.name))?;
+            Ok(Ok(Box::new(target)))
+        }
+        OutgoingConfig::Ews(ews) => {
+            let settings = EwsTargetSettings {
+                name: way.name.clone(),
+                url: ews.address.url.parse()?,
+                address: ews.mailbox.clone(),
+                impersonation: ews.impersonation,
+                from: way.from.clone(),
+                reply_to: way.reply_to.clone(),
+                proxies: way.proxies.clone(),
+                limits: EwsLimits::default(),
+            };
+            let sign_in = match login(&ews.login, tokens) {
+                Ok(sign_in) => sign_in,
+                Err(why) => return Ok(Err(why)),
+            };
+            let target = EwsTarget::new(settings, sign_in, tls.clone())
+                .with_context(|| format!("outgoing.{}", way.name))?;
+            Ok(Ok(Box::new(target)))
         }
     }
 }

@@ -15,6 +15,8 @@ pub enum Need {
     GraphShared,
     /// Sending as the signed-in user.
     GraphSend,
+    /// Sending from mailboxes of others.
+    GraphSendShared,
     Ews,
 }
 
@@ -33,7 +35,9 @@ impl Need {
     pub fn resource(self) -> Resource {
         match self {
             Need::Imap | Need::Pop | Need::Smtp => Resource::Mail,
-            Need::Graph | Need::GraphShared | Need::GraphSend => Resource::Graph,
+            Need::Graph | Need::GraphShared | Need::GraphSend | Need::GraphSendShared => {
+                Resource::Graph
+            }
             Need::Ews => Resource::Ews,
         }
     }
@@ -115,6 +119,7 @@ const MICROSOFT_PERMISSIONS: &[(Need, &[&str])] = &[
     (Need::Graph, &["Mail.ReadWrite"]),
     (Need::GraphShared, &["Mail.ReadWrite.Shared"]),
     (Need::GraphSend, &["Mail.Send"]),
+    (Need::GraphSendShared, &["Mail.Send.Shared"]),
     (Need::Ews, &["EWS.AccessAsUser.All"]),
 ];
 

@@ -47,8 +47,9 @@ pub fn of(
     }
     for way in outgoing.0 {
         let target = &way.target;
-        if let (Some(login), Some(need)) = (target.login(), target.protocol().need) {
-            uses.extend(account(login).map(|it| (outgoing.1.at(&way.name), it, need)));
+        if let Some(account) = target.login().and_then(account) {
+            let at = outgoing.1.at(&way.name);
+            uses.extend(target.needs().into_iter().map(|need| (at, account, need)));
         }
     }
     uses.sort_by_key(|(at, ..)| *at);

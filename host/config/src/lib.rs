@@ -56,7 +56,9 @@ pub use reader::key_path;
 use reader::{Item, Part, Section, TomlReader};
 pub use servers::ServerProtocol;
 pub use sources::{EWS, EwsAddress, GRAPH, IMAP, POP3, SourceConfig};
-pub use targets::{OutgoingConfig, SUBMISSION, SinkConfig, SmtpConfig, WebhookConfig};
+pub use targets::{
+    EwsOutgoing, GraphOutgoing, OutgoingConfig, SUBMISSION, SinkConfig, SmtpConfig, WebhookConfig,
+};
 pub use update::{Snapshot, Update};
 pub use values::duration_of;
 
@@ -521,6 +523,7 @@ impl Config {
             std::iter::once(&outgoing.from)
                 .chain(&outgoing.reply_to)
                 .map(|address| address.email.as_str())
+                .chain(outgoing.target.mailbox())
         });
         let disabled = self.misconfigured.iter();
         let disabled = disabled.flat_map(|it| it.addresses.iter().map(String::as_str));
@@ -625,7 +628,9 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         directories: Directories::of(&profiles, &tenants, &mailboxes, &outgoing),
     };
     let nothing_named = |root: &&Section| root.item("mailboxes").is_none_or(|it| it.is_empty());
-    if mailboxes.is_empty() && broken.is_empty() && roots.iter().all(nothing_named) {
+    // A configuration with an outgoing alone serves `postroom send`.
+    let is_empty = mailboxes.is_empty() && outgoing.is_empty() && broken.is_empty();
+    if is_empty && roots.iter().all(nothing_named) {
         reader.problem(
             Part::Whole,
             0,

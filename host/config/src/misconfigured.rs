@@ -82,7 +82,9 @@ pub fn disable(
             problems: others,
         });
     }
-    (!config.mailboxes.is_empty()).then_some(config)
+    // A configuration without mailboxes serves `postroom send`; one whose mailboxes are all disabled serves nobody.
+    let only_sends = disabled.is_empty() && !config.outgoing.is_empty();
+    (!config.mailboxes.is_empty() || only_sends).then_some(config)
 }
 
 /// Refuses a sink in an included file that takes items of clients in other files: it would miss them while a problem disables its

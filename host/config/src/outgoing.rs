@@ -7,7 +7,7 @@ use postroom_net::Proxies;
 use super::profiles::AllProfileFacts;
 use super::reader::Item;
 use super::servers;
-use super::targets::{LATER_OUTGOING_PROTOCOLS, OUTGOING_PROTOCOLS, OutgoingPlace};
+use super::targets::{OUTGOING_PROTOCOLS, OutgoingPlace};
 use super::{Names, Outgoing, proxy};
 
 /// The outgoings without problems, and the profile that each one signs in with.
@@ -44,7 +44,7 @@ fn read_one(
         .required("protocol", "add protocol = \"smtp\"")
         .and_then(|item| {
             let known = OUTGOING_PROTOCOLS.map(|protocol| (protocol.name, protocol));
-            item.choice(&known, LATER_OUTGOING_PROTOCOLS)
+            item.choice(&known, &[])
         });
     let sign_in = servers::read_sign_in(&section, names);
     if let Some(profile) = &sign_in.profile {

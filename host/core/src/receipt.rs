@@ -11,6 +11,8 @@ pub struct Receipt {
     pub external: Option<ExternalRef>,
     /// Recipients of a mail that were refused for good while others were accepted.
     pub refused: Vec<String>,
+    /// The Message-ID under which a server sent the mail, without angle brackets, if it replaced the given one.
+    pub message_id: Option<String>,
 }
 
 /// A ticket or alert as the target identifies it.

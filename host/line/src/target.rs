@@ -22,15 +22,18 @@ pub struct GuardedTarget {
     turn: tokio::sync::Mutex<()>,
     /// The position of the round robin over the tenants.
     served: Mutex<i64>,
+    /// When this process began to use the target, in Unix milliseconds: it does not know what became of older entries.
+    since_ms: i64,
 }
 
 impl GuardedTarget {
-    pub fn new(target: Box<dyn Target>) -> Self {
+    pub fn new(target: Box<dyn Target>, since_ms: i64) -> Self {
         Self {
             target,
             breaker: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             served: Mutex::new(0),
+            since_ms,
         }
     }
 
@@ -134,6 +137,7 @@ impl GuardedTarget {
         let delivery = Delivery {
             idempotency_key: &entry.idempotency_key,
             content,
+            is_repeat: entry.attempts > 0 || entry.created_ms < self.since_ms,
             reference: entry.reference.as_ref(),
         };
         self.target.deliver(delivery).await

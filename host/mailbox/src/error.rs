@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postroom_auth::AuthError;
+use postroom_exchange::ExchangeError;
 use postroom_net::{ConnectError, FailedStep, Step, Unreachable};
 
 /// A failed step of a source. Server texts are shortened and free of control characters.
@@ -163,6 +164,46 @@ impl SourceError {
 impl FailedStep for SourceError {
     fn failed_step(&self) -> Step {
         self.step()
+    }
+}
+
+impl From<ExchangeError> for SourceError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Unreachable { why, reason } => SourceError::Unreachable { why, reason },
+            // Reading is repeated, whatever became of the request.
+            ExchangeError::Transient { step, reason } | ExchangeError::Lost { step, reason } => {
+                SourceError::Transient { step, reason }
+            }
+            ExchangeError::Timeout { step, secs } => SourceError::Timeout { step, secs },
+            ExchangeError::Auth(error) => SourceError::Auth(error),
+            ExchangeError::RefusedLogin { user, code, text } => SourceError::RefusedLogin {
+                user,
+                challenge: None,
+                code,
+                text,
+            },
+            ExchangeError::NotConnected { text } => SourceError::NotConnected { text },
+            ExchangeError::AccessDenied { user, code, text } => {
+                SourceError::AccessDenied { user, code, text }
+            }
+            ExchangeError::Tls { reason, cause } => SourceError::Tls { reason, cause },
+            ExchangeError::Refused { step, code, text } => {
+                SourceError::Refused { step, code, text }
+            }
+            ExchangeError::OverLimit {
+                step,
+                text,
+                retry_after,
+            } => SourceError::OverLimit {
+                step,
+                text,
+                retry_after,
+            },
+            ExchangeError::OverQuota { step, text } => SourceError::OverQuota { step, text },
+            ExchangeError::Protocol { step, reason } => SourceError::Protocol { step, reason },
+            ExchangeError::Unusable { step, reason } => SourceError::Unusable { step, reason },
+        }
     }
 }
 

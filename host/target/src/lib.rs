@@ -1,16 +1,23 @@
 //! Delivery targets: one folder per kind, and the [`Target`] trait through which the line delivers to any of them.
 
+mod exchange;
 mod fault;
 mod mail;
 pub mod smtp;
+mod test_mail;
+mod unanswered;
 pub mod webhook;
 
 use async_trait::async_trait;
 use postroom_core::{Address, Event, ExternalRef, OutgoingMail, Receipt};
+use postroom_exchange::ExchangeError;
 use postroom_net::{FailedStep, ProbeStep, Step, Trace};
 
+pub use exchange::{EwsTarget, EwsTargetSettings, GraphTarget, GraphTargetSettings};
 pub use fault::{Fault, ProbeInterval, Scope, Severity};
 pub use mail::MailAttachment;
+pub use postroom_exchange::ews::EwsLimits;
+pub use postroom_exchange::graph::GraphLimits;
 use smtp::SendError;
 use webhook::WebhookError;
 
@@ -26,7 +33,7 @@ pub trait Target: Send + Sync {
     }
 
     /// Checks whether the target can be reached, and delivers nothing except `test`. Reports each step as it ends; a failed step
-    /// is the last.
+    /// is the last, unless there is another server to test.
     async fn probe(
         &self,
         test: Option<&TestDelivery>,
@@ -46,6 +53,8 @@ pub struct Delivery<'a> {
     /// The same on every attempt.
     pub idempotency_key: &'a str,
     pub content: Content<'a>,
+    /// Whether an earlier attempt may have been accepted, perhaps by a process that has ended since.
+    pub is_repeat: bool,
     /// The target's own reference for the ticket or alert that the delivery is about, if it gave one earlier.
     pub reference: Option<&'a ExternalRef>,
 }
@@ -94,6 +103,8 @@ pub enum TargetError {
     #[error("alternate host {host}: {error}")]
     Alternate { host: String, error: SendError },
     #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    #[error(transparent)]
     Webhook(#[from] WebhookError),
     /// The target does not support a test of this kind.
     #[error("{0}")]
@@ -104,6 +115,7 @@ impl FailedStep for TargetError {
     fn failed_step(&self) -> Step {
         match self {
             TargetError::Smtp(error) | TargetError::Alternate { error, .. } => error.step(),
+            TargetError::Exchange(error) => error.failed_step(),
             TargetError::Webhook(error) => error.failed_step(),
             TargetError::NoSuchTest(_) => Step::Send,
         }

@@ -74,6 +74,14 @@ const REPLIED: &str = "auto-replied";
 /// Marks an automatic mail that is not a reply.
 const GENERATED: &str = "auto-generated";
 
+/// Names the mail by its Message-ID, for servers that replace the Message-ID itself.
+pub(crate) const ID_HEADER: &str = "X-Postroom-Id";
+
+/// Returns a Message-ID without its angle brackets.
+pub(crate) fn bare(id: &str) -> &str {
+    id.trim().trim_start_matches('<').trim_end_matches('>')
+}
+
 /// Composes the mail.
 ///
 /// The envelope's sender is the From address. RFC 3834 section 3.3 also allows a null sender, but a submission server ties MAIL
@@ -101,8 +109,9 @@ pub(crate) fn compose(
     let mut builder = lettre::Message::builder()
         .from(sender.clone())
         .subject(one_line(&mail.subject))
-        .message_id(Some(message_id))
-        .raw_header(fixed("X-Postroom-Loop", "1"));
+        .message_id(Some(message_id.clone()))
+        .raw_header(fixed("X-Postroom-Loop", "1"))
+        .raw_header(fixed(ID_HEADER, bare(&message_id)));
     for recipient in &to {
         builder = builder.to(recipient.clone());
     }
@@ -231,8 +240,8 @@ fn one_line(text: &str) -> String {
 }
 
 /// Returns `<id>` if it is valid in a header.
-fn angled(id: &str) -> Option<String> {
-    let bare = id.trim().trim_start_matches('<').trim_end_matches('>');
+pub(crate) fn angled(id: &str) -> Option<String> {
+    let bare = bare(id);
     let sound = !bare.is_empty()
         && bare.len() <= MAX_WORD_CHARS
         && bare

@@ -64,6 +64,13 @@ impl<F: Clone> Failures<F> {
         locked(&self.0).pop_front_if(|failure| fits(failure))
     }
 
+    /// Takes the first failure that `fits`; those before it wait for requests of their own.
+    pub(crate) fn take_fitting(&self, fits: impl Fn(&F) -> bool) -> Option<F> {
+        let mut failures = locked(&self.0);
+        let at = failures.iter().position(fits)?;
+        failures.remove(at)
+    }
+
     pub(crate) fn clear(&self) {
         locked(&self.0).clear();
     }

@@ -211,3 +211,24 @@ fn accepted(reply: &str) -> Result<()> {
     }
     bail!("LMTP refused: {reply}")
 }
+
+/// Returns a mail with another Message-ID, as Exchange sends it.
+pub(crate) fn with_message_id(mime: &[u8], id: &str) -> Vec<u8> {
+    let mut rewritten = format!("Message-ID: <{id}>\r\n").into_bytes();
+    let (mut in_header, mut is_dropped) = (true, false);
+    for line in mime.split_inclusive(|byte| *byte == b'\n') {
+        if in_header {
+            let is_continued = line.starts_with(b" ") || line.starts_with(b"\t");
+            if !is_continued {
+                let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+                is_dropped = name.eq_ignore_ascii_case(b"message-id");
+            }
+            in_header = !line.trim_ascii().is_empty();
+            if is_dropped && in_header {
+                continue;
+            }
+        }
+        rewritten.extend_from_slice(line);
+    }
+    rewritten
+}

@@ -63,6 +63,7 @@ pub fn send(config: &Path, options: &Options) -> anyhow::Result<ExitCode> {
             let delivery = Delivery {
                 idempotency_key: &mail.message_id,
                 content,
+                is_repeat: false,
                 reference: None,
             };
             let attempt = target.deliver(delivery).await;

@@ -135,6 +135,7 @@ impl Means {
     ) -> anyhow::Result<MadeTargets> {
         let tokens = self.tokens.current();
         let (mut by_id, mut misconfigured) = (BTreeMap::new(), Vec::new());
+        let now_ms = self.clock.now_ms();
         let kept = |id: &TargetId, is_same: &dyn Fn(&Config) -> bool| {
             let (_, deliveries) = before.filter(|(config, _)| is_same(config))?;
             deliveries.target(id)
@@ -146,7 +147,9 @@ impl Means {
             match kept(&id, &is_same) {
                 Some(target) => drop(by_id.insert(id, target)),
                 None => match connections::sink(sink, &self.http, &self.tls, &self.clock)? {
-                    Ok(target) => drop(by_id.insert(id, Arc::new(GuardedTarget::new(target)))),
+                    Ok(target) => {
+                        drop(by_id.insert(id, Arc::new(GuardedTarget::new(target, now_ms))))
+                    }
                     Err(why) => misconfigured.push((format!("sink {}", sink.name), why)),
                 },
             }
@@ -158,7 +161,9 @@ impl Means {
             match kept(&id, &is_same) {
                 Some(target) => drop(by_id.insert(id, target)),
                 None => match connections::outgoing(way, &tokens, &self.tls)? {
-                    Ok(target) => drop(by_id.insert(id, Arc::new(GuardedTarget::new(target)))),
+                    Ok(target) => {
+                        drop(by_id.insert(id, Arc::new(GuardedTarget::new(target, now_ms))))
+                    }
                     Err(why) => misconfigured.push((format!("outgoing {}", way.name), why)),
                 },
             }

@@ -33,7 +33,7 @@ const HOSTS: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
-const NEEDS: [&[Need]; 9] = [
+const NEEDS: [&[Need]; 10] = [
     &[Need::Imap],
     &[Need::Pop],
     &[Need::Smtp],
@@ -42,6 +42,7 @@ const NEEDS: [&[Need]; 9] = [
     &[Need::Imap, Need::Smtp],
     &[Need::Graph, Need::Ews],
     &[Need::Graph, Need::GraphShared, Need::GraphSend],
+    &[Need::GraphShared, Need::GraphSendShared],
     &[Need::Imap, Need::Pop, Need::Smtp, Need::Graph, Need::Ews],
 ];
 
@@ -53,6 +54,7 @@ fn permissions(need: Need) -> &'static [&'static str] {
         Need::Graph => &["Mail.ReadWrite"],
         Need::GraphShared => &["Mail.ReadWrite.Shared"],
         Need::GraphSend => &["Mail.Send"],
+        Need::GraphSendShared => &["Mail.Send.Shared"],
         Need::Ews => &["EWS.AccessAsUser.All"],
     }
 }

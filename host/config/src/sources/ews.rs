@@ -13,8 +13,8 @@ use crate::{Credential, MailLogin, Server};
 const INBOX: &str = "INBOX";
 const HTTPS: u16 = 443;
 /// Microsoft's dates for Exchange Online.
-const OFF_BY_DEFAULT: &str = "2026-10-01";
-const RETIRED: &str = "2027-04-01";
+pub(crate) const OFF_BY_DEFAULT: &str = "2026-10-01";
+pub(crate) const RETIRED: &str = "2027-04-01";
 
 pub static PROTOCOL: Protocol = Protocol {
     name: "ews",
@@ -123,7 +123,7 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
 }
 
 /// Makes the account request a token for EWS instead of IMAP.
-fn for_ews(mut login: MailLogin) -> MailLogin {
+pub(crate) fn for_ews(mut login: MailLogin) -> MailLogin {
     if let Credential::Account { resource, .. } = &mut login.credential {
         *resource = Resource::Ews;
     }
@@ -131,7 +131,7 @@ fn for_ews(mut login: MailLogin) -> MailLogin {
 }
 
 /// Returns `url`, the usual URL on `host`, or that of the profile's provider.
-fn read_address(
+pub(crate) fn read_address(
     section: &Section,
     sign_in: &SignIn,
     provider: Option<Provider>,
@@ -194,7 +194,7 @@ fn read_url(item: &Item) -> Option<EwsAddress> {
 }
 
 /// Reads whether the user who signs in acts as the mailbox's owner. An application always does.
-fn read_impersonation(section: &Section, is_application: bool) -> Option<bool> {
+pub(crate) fn read_impersonation(section: &Section, is_application: bool) -> Option<bool> {
     let Some(item) = section.item("impersonation") else {
         return Some(is_application);
     };
@@ -209,7 +209,7 @@ fn read_impersonation(section: &Section, is_application: bool) -> Option<bool> {
     Some(wanted)
 }
 
-fn is_exchange_online(host: &str) -> bool {
+pub(crate) fn is_exchange_online(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     host == "outlook.office.com" || CLOUDS.iter().any(|cloud| cloud.mail_host == host)
 }

@@ -6,6 +6,7 @@ use url::Url;
 
 use super::{AFTER_ON_SERVER, CheckedTarget, Identity, Place, Protocol, SourceConfig, mail_server};
 use crate::mailboxes::refuse_foreign;
+use crate::profiles::AllProfileFacts;
 use crate::reader::{Item, Section};
 use crate::servers::{self, CredentialKind, Ports, ServerProtocol, SignInService};
 use crate::{Credential, MailLogin, Server};
@@ -76,7 +77,13 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     if let (Some(item), Some(profile), Some(tenant)) = (&profile_item, &profile, place.tenant) {
         refuse_foreign(item, profile, tenant, around);
     }
-    let base = read_base(section, profile_item.as_ref(), profile.as_deref(), place);
+    let base = read_base(
+        section,
+        profile_item.as_ref(),
+        profile.as_deref(),
+        around.facts,
+        "imap",
+    );
     let resolved = profile_item
         .as_ref()
         .zip(profile)
@@ -107,23 +114,25 @@ fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     })
 }
 
-/// Returns the URL of the service, including its version: the configured one, or that of the profile's cloud.
-fn read_base(
+/// Returns the URL of the service, including its version: the configured one, or that of the profile's cloud. `at_google` is the
+/// protocol that a Google profile needs in its place.
+pub(crate) fn read_base(
     section: &Section,
     profile_item: Option<&Item>,
     profile: Option<&str>,
-    place: &Place,
+    facts: &AllProfileFacts,
+    at_google: &str,
 ) -> Option<Url> {
     let written = section.item("base_url").map(|item| item.url());
     let profile = profile?;
     // A profile with problems is already reported.
-    let provider = place.around.facts.get(profile)?.provider?;
+    let provider = facts.get(profile)?.provider?;
     match (written, provider) {
         (_, Provider::Google) => {
             if let Some(item) = profile_item {
                 item.problem(
                     format!("profile \"{profile}\" is of google, and Graph is Microsoft's"),
-                    "name a profile with provider = \"microsoft\", or set protocol = \"imap\"",
+                    format!("name a profile with provider = \"microsoft\", or set protocol = \"{at_google}\""),
                 );
             }
             None
@@ -143,7 +152,7 @@ fn read_base(
 }
 
 /// Returns the server in the form that advice and listings use.
-fn server(base: &Url) -> Option<Server> {
+pub(crate) fn server(base: &Url) -> Option<Server> {
     Some(Server {
         host: base.host_str()?.to_owned(),
         port: base.port_or_known_default()?,
@@ -167,14 +176,19 @@ fn check_target(source: Option<&SourceConfig>, target: &str) -> CheckedTarget {
 
 /// Returns the permission that a token needs: opening another user's mailbox requires a separate permission.
 pub fn need(login: &MailLogin) -> Need {
+    match is_shared(login) {
+        true => Need::GraphShared,
+        false => Need::Graph,
+    }
+}
+
+/// Returns whether the mailbox is another's than that of the user who signs in.
+pub(crate) fn is_shared(login: &MailLogin) -> bool {
     let account = match &login.credential {
         Credential::Account { account, .. } => account.login.as_deref(),
         Credential::Password(_) | Credential::Unavailable(_) => None,
     };
-    match account {
-        Some(account) if !account.eq_ignore_ascii_case(&login.user) => Need::GraphShared,
-        _ => Need::Graph,
-    }
+    account.is_some_and(|account| !account.eq_ignore_ascii_case(&login.user))
 }
 
 /// Returns the identity that no two mailboxes may share: one folder of one user.

@@ -1,7 +1,7 @@
 //! Sources of mailboxes: one file per protocol, with its keys and the facts that advice needs.
 
-mod ews;
-mod graph;
+pub(crate) mod ews;
+pub(crate) mod graph;
 mod imap;
 mod mail_server;
 mod pop3;

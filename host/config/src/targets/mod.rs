@@ -1,8 +1,12 @@
 //! Delivery targets: one file per kind, with its keys and what advice needs to know about it.
 
+mod ews;
+mod graph;
 mod smtp;
 mod webhook;
 
+pub use ews::EwsOutgoing;
+pub use graph::GraphOutgoing;
 pub use smtp::{SERVER as SUBMISSION, SmtpConfig};
 pub use webhook::WebhookConfig;
 
@@ -19,9 +23,8 @@ pub static SINK_KINDS: [&SinkKind; 1] = [&webhook::KIND];
 /// Kinds of sinks that a later version will support.
 pub const LATER_SINK_KINDS: &[&str] = &["http", "request-tracker", "alertmanager", "email"];
 /// Every protocol for outgoing mail, in the order in which messages list them.
-pub static OUTGOING_PROTOCOLS: [&OutgoingProtocol; 1] = [&smtp::PROTOCOL];
-/// Protocols for outgoing mail that a later version will support.
-pub const LATER_OUTGOING_PROTOCOLS: &[&str] = &["graph", "ews"];
+pub static OUTGOING_PROTOCOLS: [&OutgoingProtocol; 3] =
+    [&smtp::PROTOCOL, &graph::PROTOCOL, &ews::PROTOCOL];
 
 /// A kind of sink, as seen by the configuration.
 #[derive(Debug)]
@@ -43,8 +46,6 @@ pub struct OutgoingProtocol {
     pub keys: &'static [&'static str],
     /// Reads these keys.
     pub(super) read: fn(&Section, &OutgoingPlace) -> Option<OutgoingConfig>,
-    /// The permission that a token needs, or `None` without a sign-in.
-    pub need: Option<Need>,
     /// `None` for a protocol without a mail server.
     pub server: Option<&'static ServerProtocol>,
 }
@@ -68,12 +69,16 @@ pub enum SinkConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutgoingConfig {
     Smtp(SmtpConfig),
+    Graph(GraphOutgoing),
+    Ews(EwsOutgoing),
 }
 
 impl OutgoingConfig {
     pub fn protocol(&self) -> &'static OutgoingProtocol {
         match self {
             OutgoingConfig::Smtp(_) => &smtp::PROTOCOL,
+            OutgoingConfig::Graph(_) => &graph::PROTOCOL,
+            OutgoingConfig::Ews(_) => &ews::PROTOCOL,
         }
     }
 
@@ -81,6 +86,8 @@ impl OutgoingConfig {
     pub fn server(&self) -> Option<&Server> {
         match self {
             OutgoingConfig::Smtp(smtp) => Some(&smtp.server),
+            OutgoingConfig::Graph(graph) => Some(&graph.server),
+            OutgoingConfig::Ews(ews) => Some(&ews.address.server),
         }
     }
 
@@ -88,6 +95,26 @@ impl OutgoingConfig {
     pub fn login(&self) -> Option<&MailLogin> {
         match self {
             OutgoingConfig::Smtp(smtp) => smtp.login.as_ref(),
+            OutgoingConfig::Graph(graph) => Some(&graph.login),
+            OutgoingConfig::Ews(ews) => Some(&ews.login),
+        }
+    }
+
+    /// Returns the address of the mailbox that sends, for a protocol that sends from one.
+    pub fn mailbox(&self) -> Option<&str> {
+        match self {
+            OutgoingConfig::Smtp(_) => None,
+            OutgoingConfig::Graph(graph) => Some(&graph.login.user),
+            OutgoingConfig::Ews(ews) => Some(&ews.mailbox),
+        }
+    }
+
+    /// Returns the permissions that a token needs.
+    pub fn needs(&self) -> Vec<Need> {
+        match self {
+            OutgoingConfig::Smtp(_) => vec![Need::Smtp],
+            OutgoingConfig::Graph(graph) => graph.needs(),
+            OutgoingConfig::Ews(_) => vec![Need::Ews],
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Outgoings that use SMTP submission (RFC 6409): their server, EHLO name and sign-in.
 
-use postroom_auth::{Need, Provider};
+use postroom_auth::Provider;
 use postroom_net::{TlsMode, is_loopback};
 
 use super::{OutgoingConfig, OutgoingPlace, OutgoingProtocol};
@@ -12,7 +12,6 @@ pub static PROTOCOL: OutgoingProtocol = OutgoingProtocol {
     name: "smtp",
     keys: &["host", "alternate_host", "port", "tls", "hello", "login"],
     read,
-    need: Some(Need::Smtp),
     server: Some(&SERVER),
 };
 

@@ -106,7 +106,7 @@ fn states(store: &SqliteStore) -> Vec<(&'static str, u32, Option<String>)> {
 
 /// Returns the recorder as the only target.
 fn targets(id: &TargetId, recorder: &Recorder, limits: &LineLimits) -> Targets {
-    let target = Arc::new(GuardedTarget::new(Box::new(recorder.clone())));
+    let target = Arc::new(GuardedTarget::new(Box::new(recorder.clone()), 0));
     Targets::new(BTreeMap::from([(id.clone(), target)]), Vec::new(), limits)
 }
 

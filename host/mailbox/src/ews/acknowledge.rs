@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use postroom_exchange::ews::{Kind, Refusal, escaped, item_ids};
 use postroom_net::Step;
 
 use super::folders::{folder_id, is_same};
-use super::soap::{Kind, Refusal, item_ids};
-use super::xml::escaped;
+use super::refusal::OfFolder;
 use super::{Session, item_of, parsed};
 use crate::{Acknowledge, After, SourceError};
 
@@ -112,7 +112,7 @@ impl Session {
             let message = match message {
                 Ok(message) => message,
                 Err(refusal) if refusal.kind() == Kind::ItemGone => continue,
-                Err(refusal) => return Err(refusal.into_error(STEP, "")),
+                Err(refusal) => return Err(refusal.for_folder(STEP, "")),
             };
             let item = message.child("Items").and_then(|it| it.children.first());
             let Some(item) = item.filter(|item| item.text_of("IsRead") != "true") else {
@@ -190,7 +190,7 @@ impl Session {
 
 fn first_of(refusals: impl IntoIterator<Item = (usize, Refusal)>) -> Result<(), SourceError> {
     match refusals.into_iter().next() {
-        Some((_, refusal)) => Err(refusal.into_error(STEP, "")),
+        Some((_, refusal)) => Err(refusal.for_folder(STEP, "")),
         None => Ok(()),
     }
 }

@@ -2,13 +2,12 @@
 
 use jiff::Timestamp;
 use postroom_auth::Login;
+use postroom_exchange::ews::{Element, Kind, escaped, protocol};
 use postroom_net::{ProbeReporter, Step};
 
-use super::soap::Kind;
-use super::xml::{Element, escaped};
+use super::refusal::OfFolder;
 use super::{Session, parsed};
 use crate::SourceError;
-use crate::ews::http::protocol;
 
 const INBOX: &str = "INBOX";
 /// Separates a folder from the one inside it.
@@ -190,12 +189,12 @@ impl Session {
             // Somebody else created it in the meantime.
             Err(refusal) if refusal.code == "ErrorFolderExists" => {
                 let found = self.child(step, parent, name).await?;
-                found.ok_or_else(|| refusal.into_error(step, name))
+                found.ok_or_else(|| refusal.for_folder(step, name))
             }
             Err(refusal) if refusal.kind() == Kind::AccessDenied => {
-                Err(refusal.into_error(Step::Target, name))
+                Err(refusal.for_folder(Step::Target, name))
             }
-            Err(refusal) => Err(refusal.into_error(step, name)),
+            Err(refusal) => Err(refusal.for_folder(step, name)),
         }
     }
 }

@@ -6,18 +6,17 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use postroom_core::harmless::harmless_chars;
 use postroom_core::{ParseLimits, parse};
+use postroom_exchange::ews::{
+    Answer, Element, GET_MIME, Kind, Refusal, Request, item_ids, protocol,
+};
 use postroom_net::Step;
 
 use super::folders::folder_id;
-use super::http::{Request, protocol};
-use super::soap::{Kind, Refusal, item_ids};
-use super::xml::Element;
 use super::{Session, parsed};
 use crate::{BEGINNING_BYTES, SourceError};
 
 const STEP: Step = Step::Fetch;
 /// The operation whose responses contain mail.
-pub(super) const GET_MIME: &str = "GetItem with MIME";
 /// The total stated size up to which mails are requested together.
 const TOGETHER_BYTES: u64 = 2 * 1024 * 1024;
 const TOGETHER_MAILS: usize = 50;
@@ -170,11 +169,7 @@ impl Session {
         Ok(Some(loaded.collect()))
     }
 
-    async fn get_mime(
-        &mut self,
-        ids: &[&str],
-        most: u64,
-    ) -> Result<super::http::Answer, SourceError> {
+    async fn get_mime(&mut self, ids: &[&str], most: u64) -> Result<Answer, SourceError> {
         let body = format!(
             "<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:IncludeMimeContent>true</t:IncludeMimeContent>\
              </m:ItemShape><m:ItemIds>{}</m:ItemIds></m:GetItem>",
@@ -182,7 +177,7 @@ impl Session {
         );
         let most = usize::try_from(most).unwrap_or(usize::MAX / 2);
         let request = Request::new(STEP, GET_MIME, body, most);
-        self.exchange.send(&request).await
+        Ok(self.exchange.send(&request).await?)
     }
 
     /// Describes the newest mail of the folder, to check whether mails can be fetched.

@@ -5,12 +5,10 @@
 
 mod acknowledge;
 mod folders;
-mod http;
 mod items;
-mod soap;
+mod refusal;
 mod sync;
 mod wait;
-mod xml;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Position, counted};
+use postroom_exchange::ews::{
+    Answer, Element, EwsAccess, EwsLimits, Exchange, Kind, Refusal, messages, nonsense, protocol,
+};
 use postroom_net::{
     ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace, dial, handshake, server_name, within,
 };
@@ -26,15 +27,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Acknowledge, Batch, FetchLimits, Import, KnownPositions, Source, SourceError};
 use folders::Opened;
-use http::{Answer, Exchange, Request, protocol};
 use items::Refused;
-use soap::{Kind, Refusal};
+use refusal::OfFolder;
 use sync::Page;
 use wait::Listening;
-use xml::Element;
-
-/// The longest response of an operation that returns no mail. A page of 512 changes has about 500 bytes per change.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// The location of a mailbox, and how to talk to its server.
 #[derive(Debug, Clone)]
@@ -95,7 +91,20 @@ pub fn ews(
     login: Login,
     tls: Arc<rustls::ClientConfig>,
 ) -> Result<EwsSource, SourceError> {
-    let exchange = Exchange::new(&settings, login, &tls)?;
+    let timeouts = settings.timeouts;
+    let access = EwsAccess {
+        url: settings.url.clone(),
+        host: settings.host.clone(),
+        address: settings.address.clone(),
+        impersonation: settings.impersonation,
+        proxies: settings.proxies.clone(),
+        limits: EwsLimits {
+            connect: timeouts.connect,
+            stall: timeouts.stall,
+            command: timeouts.command,
+        },
+    };
+    let exchange = Exchange::new(&access, login, &tls)?;
     Ok(EwsSource {
         session: Session {
             exchange,
@@ -186,7 +195,7 @@ impl Source for EwsSource {
             let limit = self.session.settings.timeouts.close;
             let goodbye = listener.unsubscribe(&mut self.session);
             // The server drops a subscription by itself if nobody listens to it for half an hour.
-            let _ = http::briefly(limit, goodbye).await;
+            let _ = tokio::time::timeout(limit, goodbye).await;
         }
     }
 }
@@ -270,15 +279,7 @@ impl Session {
         operation: &'static str,
         body: String,
     ) -> Result<Answer, SourceError> {
-        let request = Request::new(step, operation, body, ANSWER_BYTES);
-        let answer = self.exchange.send(&request).await?;
-        match answer.is_cut {
-            true => Err(protocol(
-                step,
-                &format!("an answer of more than {ANSWER_BYTES} bytes"),
-            )),
-            false => Ok(answer),
-        }
+        Ok(self.exchange.call(step, operation, body).await?)
     }
 
     /// Returns the response message of an operation that has a single one, or its refusal.
@@ -287,15 +288,7 @@ impl Session {
         step: Step,
         root: &'r Element<'x>,
     ) -> Result<Result<&'r Element<'x>, Refusal>, SourceError> {
-        match soap::messages(root) {
-            Ok(messages) => {
-                let first = messages.into_iter().next();
-                let first = first.ok_or_else(|| nonsense(step))?;
-                Ok(first.map_err(|refusal| self.cleaned(refusal)))
-            }
-            Err(Some(fault)) => Ok(Err(self.cleaned(fault))),
-            Err(None) => Err(nonsense(step)),
-        }
+        Ok(self.exchange.outcome(step, root)?)
     }
 
     /// Returns the response message of an operation that must not be refused. `folder` is the folder it concerns.
@@ -306,7 +299,7 @@ impl Session {
         folder: &str,
     ) -> Result<&'r Element<'x>, SourceError> {
         self.outcome(step, root)?
-            .map_err(|refusal| refusal.into_error(step, folder))
+            .map_err(|refusal| refusal.for_folder(step, folder))
     }
 
     /// Returns the response messages of an operation on this many items. Fails if the operation is refused for all of them, or
@@ -317,43 +310,30 @@ impl Session {
         root: &'r Element<'x>,
         items: usize,
     ) -> Result<Vec<Result<&'r Element<'x>, Refusal>>, SourceError> {
-        let messages = match soap::messages(root) {
+        let messages = match messages(root) {
             Ok(messages) => messages,
-            Err(Some(fault)) => return Err(self.cleaned(fault).into_error(step, "")),
-            Err(None) => return Err(nonsense(step)),
+            Err(Some(fault)) => return Err(self.exchange.cleaned(fault).for_folder(step, "")),
+            Err(None) => return Err(nonsense(step).into()),
         };
         if messages.len() != items {
             let reason = format!("{} answers on {}", messages.len(), counted(items, "mail"));
-            return Err(protocol(step, &reason));
+            return Err(protocol(step, &reason).into());
         }
         let mut judged = Vec::with_capacity(items);
         for message in messages {
-            match message.map_err(|refusal| self.cleaned(refusal)) {
+            match message.map_err(|refusal| self.exchange.cleaned(refusal)) {
                 Err(refusal) if matches!(refusal.kind(), Kind::Busy | Kind::Passing) => {
-                    return Err(refusal.into_error(step, ""));
+                    return Err(refusal.for_folder(step, ""));
                 }
                 message => judged.push(message),
             }
         }
         Ok(judged)
     }
-
-    /// Redacts a refusal, since some servers quote what they refuse.
-    fn cleaned(&self, refusal: Refusal) -> Refusal {
-        Refusal {
-            code: self.exchange.redacted(&refusal.code),
-            text: self.exchange.redacted(&refusal.text),
-            back_off: refusal.back_off,
-        }
-    }
 }
 
 fn parsed(step: Step, body: &str) -> Result<Element<'_>, SourceError> {
-    Element::parse(body).map_err(|error| protocol(step, &error.to_string()))
-}
-
-fn nonsense(step: Step) -> SourceError {
-    protocol(step, "XML that is no answer of Exchange")
+    Ok(postroom_exchange::ews::parsed(step, body)?)
 }
 
 /// The position of a mail: its id, which is valid as long as the mail stays in its folder.

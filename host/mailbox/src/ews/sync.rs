@@ -5,14 +5,13 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use postroom_core::{Cursor, RawMessage};
+use postroom_exchange::ews::{Element, Kind, Refusal, escaped, protocol};
 use postroom_net::Step;
 use serde::{Deserialize, Serialize};
 
 use super::folders::folder_id;
-use super::http::protocol;
 use super::items::{Listed, Loaded, Refused, stand_in};
-use super::soap::{Kind, Refusal};
-use super::xml::{Element, escaped};
+use super::refusal::OfFolder;
 use super::{EwsSource, Session, parsed, position};
 use crate::{Batch, FetchLimits, Import, Renumbering, SourceError};
 
@@ -379,25 +378,25 @@ impl Session {
             "ErrorSyncFolderNotFound" | "ErrorFolderNotFound" | "ErrorItemNotFound" => Step::Select,
             _ => STEP,
         };
-        refusal.into_error(step, &self.settings.folder)
+        refusal.for_folder(step, &self.settings.folder)
     }
 }
 
 fn read_changes(message: &Element<'_>) -> Result<Changes, SourceError> {
     let sync_state = message.text_of("SyncState");
     if sync_state.is_empty() {
-        return Err(protocol(STEP, "a page of changes without a sync state"));
+        return Err(protocol(STEP, "a page of changes without a sync state").into());
     }
     if sync_state.len() > STATE_BYTES_MAX {
         let reason = format!("a sync state of more than {STATE_BYTES_MAX} bytes");
-        return Err(protocol(STEP, &reason));
+        return Err(protocol(STEP, &reason).into());
     }
     let is_last = match message.text_of("IncludesLastItemInRange") {
         "true" | "1" => true,
         "false" | "0" => false,
         _ => {
             let reason = "a page of changes that does not say whether it is the last";
-            return Err(protocol(STEP, reason));
+            return Err(protocol(STEP, reason).into());
         }
     };
     let changes = message
@@ -405,10 +404,10 @@ fn read_changes(message: &Element<'_>) -> Result<Changes, SourceError> {
         .map_or(&[][..], |changes| &changes.children);
     if changes.len() > PAGE_CHANGES {
         let reason = format!("more than {PAGE_CHANGES} changes on a page");
-        return Err(protocol(STEP, &reason));
+        return Err(protocol(STEP, &reason).into());
     }
     if changes.is_empty() && !is_last {
-        return Err(protocol(STEP, "an empty page that is not the last"));
+        return Err(protocol(STEP, "an empty page that is not the last").into());
     }
     let created = changes
         .iter()

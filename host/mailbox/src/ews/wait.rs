@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use postroom_exchange::ews::{
+    ANSWER_BYTES, Affinity, Element, Refusal, Request, escaped, messages, protocol, shown,
+};
 use postroom_net::Step;
 use reqwest::Response;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::folders::folder_id;
-use super::http::{Affinity, Request, protocol};
-use super::soap::{self, Refusal};
-use super::xml::{Element, escaped};
-use super::{ANSWER_BYTES, EwsSource, Session, parsed};
+use super::refusal::OfFolder;
+use super::{EwsSource, Session, parsed};
 use crate::SourceError;
 
 const STEP: Step = Step::Wait;
@@ -137,7 +138,7 @@ impl Listener {
             }
             if self.buffer.len() > NOTIFICATION_BYTES {
                 let reason = format!("a notification of more than {NOTIFICATION_BYTES} bytes");
-                return Err(protocol(STEP, &reason));
+                return Err(protocol(STEP, &reason).into());
             }
             match self.stream.chunk().await {
                 Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
@@ -145,7 +146,7 @@ impl Listener {
                 Err(error) => {
                     return Err(SourceError::Transient {
                         step: STEP,
-                        reason: soap::shown(&error.without_url().to_string()),
+                        reason: shown(&error.without_url().to_string()),
                     });
                 }
             }
@@ -163,7 +164,7 @@ impl Listener {
             affinity: self.affinity.as_ref(),
             ..Request::new(STEP, "Unsubscribe", body, ANSWER_BYTES)
         };
-        session.exchange.send(&request).await.map(drop)
+        Ok(session.exchange.send(&request).await.map(drop)?)
     }
 }
 
@@ -189,7 +190,7 @@ impl Session {
         let message = self.only(STEP, &root, &self.settings.folder)?;
         let subscription = message.text_of("SubscriptionId").to_owned();
         if subscription.is_empty() {
-            return Err(protocol(STEP, "a subscription without an id"));
+            return Err(protocol(STEP, "a subscription without an id").into());
         }
         let minutes = (self.settings.timeouts.stream.as_secs() / 60).clamp(1, 30);
         let body = format!(
@@ -238,7 +239,7 @@ fn read(text: &[u8]) -> Result<Said, SourceError> {
     let text = std::str::from_utf8(text)
         .map_err(|_| protocol(STEP, "a notification that is not UTF-8"))?;
     let root = parsed(STEP, text)?;
-    let messages = match soap::messages(&root) {
+    let messages = match messages(&root) {
         Ok(messages) => messages,
         Err(Some(fault)) => {
             let code = fault.code.clone();
@@ -246,13 +247,10 @@ fn read(text: &[u8]) -> Result<Said, SourceError> {
                 text: code,
                 ..fault
             }
-            .into_error(STEP, ""));
+            .for_folder(STEP, ""));
         }
         Err(None) => {
-            return Err(protocol(
-                STEP,
-                "a notification that is no answer of Exchange",
-            ));
+            return Err(protocol(STEP, "a notification that is no answer of Exchange").into());
         }
     };
     let mut said = Said::Nothing;

@@ -8,9 +8,9 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{CONCURRENT_REQUESTS, Client, Failure, Request};
 use super::{GraphSource, folders, id_at};
 use crate::{Acknowledge, After, SourceError};
+use postroom_exchange::graph::{CONCURRENT_REQUESTS, Failure, GraphClient, Payload, Request};
 
 const STEP: Step = Step::Acknowledge;
 
@@ -88,7 +88,7 @@ impl GraphSource {
 
 /// Carries out one mail's acknowledgement. A mail that is gone, or that a person has moved elsewhere, counts as acknowledged.
 async fn apply(
-    client: &Client,
+    client: &GraphClient,
     targets: &HashMap<String, String>,
     folder: &str,
     id: &str,
@@ -115,12 +115,12 @@ async fn apply(
         Ok(_) => Ok(()),
         // For a move, the missing object may be the mail or its new folder.
         Err(failure) if failure.is_gone() && !matches!(after, After::Move(_)) => Ok(()),
-        Err(failure) => Err(client.failed(STEP, failure)),
+        Err(failure) => Err(client.failed(STEP, failure).into()),
     }
 }
 
 /// Returns whether a mail is still in the folder that it was read from. Its immutable id finds it wherever it is.
-async fn lies_in(client: &Client, mut mail: Url, folder: &str) -> Result<bool, SourceError> {
+async fn lies_in(client: &GraphClient, mut mail: Url, folder: &str) -> Result<bool, SourceError> {
     mail.query_pairs_mut()
         .append_pair("$select", "parentFolderId");
     match client.send(request(Method::GET, mail, None)).await {
@@ -129,8 +129,8 @@ async fn lies_in(client: &Client, mut mail: Url, folder: &str) -> Result<bool, S
             Ok(found.parent_folder_id == folder)
         }
         Err(failure) if failure.is_gone() => Ok(false),
-        Err(failure @ Failure::Refused(_)) => Err(client.failed(STEP, failure)),
-        Err(Failure::Failed(error)) => Err(error),
+        Err(failure @ Failure::Refused(_)) => Err(client.failed(STEP, failure).into()),
+        Err(Failure::Failed(error)) => Err(error.into()),
     }
 }
 
@@ -140,6 +140,6 @@ fn request(method: Method, url: Url, body: Option<&Value>) -> Request<'_> {
         method,
         url,
         prefer: &[],
-        body,
+        body: body.map(Payload::Json),
     }
 }

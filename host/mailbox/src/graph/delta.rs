@@ -7,10 +7,10 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::client::{Client, Failure, Request};
 use super::position;
 use super::progress::{Age, Next, Progress};
 use crate::{Import, KnownPositions, SourceError};
+use postroom_exchange::graph::{Failure, GraphClient, Request};
 
 /// A mail that was listed and not fetched yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,14 +78,16 @@ struct Item {
 /// Fetches the next page of the listing, without the mails that are in the journal (`known`) or were already returned by this
 /// source.
 pub(super) async fn page(
-    client: &Client,
+    client: &GraphClient,
     progress: &Progress,
     import: Import,
     known: Option<&dyn KnownPositions>,
     was_given: impl Fn(&str) -> bool,
 ) -> Result<Page, NoPage> {
     let url = match progress.link() {
-        Some(link) => client.followed(STEP, link).map_err(NoPage::Failed)?,
+        Some(link) => client
+            .followed(STEP, link)
+            .map_err(|error| NoPage::Failed(error.into()))?,
         None => {
             let mut url = client.url(["mailFolders", &progress.folder_id, "messages", "delta"]);
             url.query_pairs_mut()
@@ -105,7 +107,10 @@ pub(super) async fn page(
         })
         .await
         .map_err(|failure| refused(client, failure))?;
-    let answered: Answered = answer.json().await.map_err(NoPage::Failed)?;
+    let answered: Answered = answer
+        .json()
+        .await
+        .map_err(|error| NoPage::Failed(error.into()))?;
     let next = next(client, answered.next, answered.delta).map_err(NoPage::Failed)?;
     let mut wanted = Vec::new();
     for item in answered.value {
@@ -144,7 +149,11 @@ pub(super) async fn page(
     })
 }
 
-fn next(client: &Client, next: Option<String>, delta: Option<String>) -> Result<Next, SourceError> {
+fn next(
+    client: &GraphClient,
+    next: Option<String>,
+    delta: Option<String>,
+) -> Result<Next, SourceError> {
     let (link, is_last) = match (next, delta) {
         (Some(link), None) => (link, false),
         (None, Some(link)) => (link, true),
@@ -161,7 +170,7 @@ fn next(client: &Client, next: Option<String>, delta: Option<String>) -> Result<
     })
 }
 
-fn refused(client: &Client, failure: Failure) -> NoPage {
+fn refused(client: &GraphClient, failure: Failure) -> NoPage {
     if let Failure::Refused(refusal) = &failure {
         let is_lost_code = LOST_CODES
             .iter()
@@ -173,7 +182,7 @@ fn refused(client: &Client, failure: Failure) -> NoPage {
             return NoPage::Gone;
         }
     }
-    NoPage::Failed(client.failed(STEP, failure))
+    NoPage::Failed(client.failed(STEP, failure).into())
 }
 
 fn seconds(text: &str) -> Option<i64> {

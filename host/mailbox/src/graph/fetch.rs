@@ -12,11 +12,11 @@ use postroom_net::Step;
 use reqwest::StatusCode;
 use tokio::time::Instant;
 
-use super::client::{Body, CONCURRENT_REQUESTS, Client, Failure};
 use super::delta::{self, Listed, MAIL_BYTES_GUESS, NoPage, Page};
 use super::progress::Progress;
 use super::{Backlog, GraphSource, folders, position};
 use crate::{BEGINNING_BYTES, Batch, FetchLimits, InFlightPermit, SourceError};
+use postroom_exchange::graph::{Body, CONCURRENT_REQUESTS, Failure, GraphClient};
 
 /// The number of pages without a wanted mail after which the place is stored.
 const PAGES_PER_FETCH: usize = 20;
@@ -218,7 +218,7 @@ impl GraphSource {
     /// Sorts the listed mails by the result of loading them. Fails only if no mail was delivered.
     fn sort_out(
         &mut self,
-        client: &Client,
+        client: &GraphClient,
         backlog: &mut Backlog,
         loaded: Vec<(Listed, Loaded)>,
     ) -> Result<Vec<RawMessage>, SourceError> {
@@ -250,7 +250,7 @@ impl GraphSource {
             && let Some((first, failure)) = refused.first()
             && self.may_be_server(&first.id, failure)
         {
-            return Err(client.failed(STEP, refused.swap_remove(0).1));
+            return Err(client.failed(STEP, refused.swap_remove(0).1).into());
         }
         for (listed, failure) in refused {
             let error = client.failed(STEP, failure);
@@ -343,12 +343,12 @@ fn advance(backlog: &mut Backlog) -> Result<(), SourceError> {
 }
 
 /// Loads one mail. The first mail of a batch may exceed the batch's limit.
-async fn load(client: &Client, space: &Space<'_>, listed: &Listed, is_first: bool) -> Loaded {
+async fn load(client: &GraphClient, space: &Space<'_>, listed: &Listed, is_first: bool) -> Loaded {
     let url = client.url(["messages", &listed.id, "$value"]);
     let answer = match client.send(folders::get(STEP, url)).await {
         Ok(answer) => answer,
         Err(failure) if failure.is_gone() => return Loaded::Gone,
-        Err(Failure::Failed(error)) => return Loaded::Failed(error),
+        Err(Failure::Failed(error)) => return Loaded::Failed(error.into()),
         Err(refused) => return Loaded::Refused(refused),
     };
     let mut held = Held {
@@ -359,7 +359,7 @@ async fn load(client: &Client, space: &Space<'_>, listed: &Listed, is_first: boo
     let raw_bytes = space.limits.raw_bytes;
     let read = answer.mail(raw_bytes, |bytes| held.grow(bytes, is_first));
     let (bytes, size) = match read.await {
-        Err(error) => return Loaded::Failed(error),
+        Err(error) => return Loaded::Failed(error.into()),
         Ok(Body::NoRoom(bytes)) => {
             held.give_back();
             // Doubled, so that a large mail is not started many times.

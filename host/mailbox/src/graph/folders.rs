@@ -5,8 +5,8 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{Client, Failure, Request};
 use crate::SourceError;
+use postroom_exchange::graph::{Failure, GraphClient, Payload, Request};
 
 /// A folder as Graph describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,7 +41,7 @@ const SEPARATOR: char = '/';
 
 /// Finds a folder, or returns `None` if it does not exist. Also returns the server's time of the response, in seconds since 1970.
 pub(super) async fn find(
-    client: &Client,
+    client: &GraphClient,
     step: Step,
     name: &str,
 ) -> Result<(Option<Folder>, Option<i64>), SourceError> {
@@ -54,7 +54,7 @@ pub(super) async fn find(
                 Ok((Some(answer.json().await?), date))
             }
             Err(failure) if is_missing(&failure) => Ok((None, None)),
-            Err(failure) => Err(client.failed(step, failure)),
+            Err(failure) => Err(client.failed(step, failure).into()),
         };
     }
     // A folder's name may contain the separator.
@@ -86,7 +86,7 @@ pub(super) async fn find(
 
 /// Finds a folder, and creates it if it is missing. The folders above it in its path must exist.
 pub(super) async fn find_or_make(
-    client: &Client,
+    client: &GraphClient,
     step: Step,
     name: &str,
 ) -> Result<Folder, SourceError> {
@@ -111,12 +111,12 @@ pub(super) async fn find_or_make(
             method: Method::POST,
             url,
             prefer: &[],
-            body: Some(&json!({ "displayName": own })),
+            body: Some(Payload::Json(&json!({ "displayName": own }))),
         })
         .await;
     match made {
-        Ok(answer) => answer.json().await,
-        Err(failure) => Err(client.failed(step, failure)),
+        Ok(answer) => Ok(answer.json().await?),
+        Err(failure) => Err(client.failed(step, failure).into()),
     }
 }
 
@@ -126,7 +126,7 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
 }
 
 async fn child(
-    client: &Client,
+    client: &GraphClient,
     step: Step,
     parent: Option<&Folder>,
     name: &str,
@@ -142,7 +142,7 @@ async fn child(
         .append_pair("$select", FIELDS);
     let answer = match client.send(get(step, url)).await {
         Ok(answer) => answer,
-        Err(failure) => return Err(client.failed(step, failure)),
+        Err(failure) => return Err(client.failed(step, failure).into()),
     };
     let date = answer.date_secs();
     let listed: Listed = answer.json().await?;

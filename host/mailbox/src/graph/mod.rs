@@ -4,7 +4,6 @@
 //! enforces.
 
 mod acknowledge;
-mod client;
 mod delta;
 mod fetch;
 mod folders;
@@ -18,13 +17,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Position};
+use postroom_exchange::graph::{GraphClient, GraphLimits};
 use postroom_net::{ProbeReporter, ProbeStep, Proxies, Step, Trace};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{Acknowledge, Batch, FetchLimits, Import, KnownPositions, Source, SourceError};
-use client::Client;
 use delta::Listed;
 use folders::Folder;
 use progress::{Next, Progress};
@@ -71,6 +70,17 @@ impl Default for GraphTimeouts {
     }
 }
 
+impl GraphTimeouts {
+    fn of_requests(self) -> GraphLimits {
+        GraphLimits {
+            connect: self.connect,
+            answer: self.answer,
+            stall: self.stall,
+            body: self.body,
+        }
+    }
+}
+
 /// Creates a source for one folder of one mailbox. It connects when first used.
 pub fn graph(settings: GraphSettings, login: Login, tls: Arc<rustls::ClientConfig>) -> GraphSource {
     GraphSource {
@@ -99,7 +109,7 @@ pub struct GraphSource {
     trace: Option<Trace>,
     clock: Clock,
     known: Option<Arc<dyn KnownPositions>>,
-    client: Option<Arc<Client>>,
+    client: Option<Arc<GraphClient>>,
     /// The configured folder, once it has been found in this session.
     folder: Option<Folder>,
     /// The server's clock at that moment, in seconds since 1970.
@@ -194,17 +204,17 @@ impl Source for GraphSource {
 
 impl GraphSource {
     /// Returns the client, which is kept for the life of the source because it knows the pause that the server asked for.
-    fn client(&mut self) -> Result<Arc<Client>, SourceError> {
+    fn client(&mut self) -> Result<Arc<GraphClient>, SourceError> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
         let base = self.settings.base.clone();
-        let client = Client::new(
+        let client = GraphClient::new(
             base,
             self.login.clone(),
             &self.tls,
             &self.settings.proxies,
-            self.settings.timeouts,
+            self.settings.timeouts.of_requests(),
             self.clock.clone(),
         )?;
         if let Some(trace) = &self.trace {
@@ -214,7 +224,7 @@ impl GraphSource {
     }
 
     /// Finds the folder that mail is read from, unless it was already found in this session.
-    async fn open_folder(&mut self, step: Step) -> Result<(Arc<Client>, Folder), SourceError> {
+    async fn open_folder(&mut self, step: Step) -> Result<(Arc<GraphClient>, Folder), SourceError> {
         let client = self.client()?;
         if let Some(folder) = &self.folder {
             return Ok((client, folder.clone()));

@@ -6,9 +6,9 @@ use postroom_net::{ConnectError, ProbeReporter, Step, dial, handshake, is_loopba
 use reqwest::Method;
 use serde::Deserialize;
 
-use super::client::{Body, Client, Request};
 use super::{GraphSource, folders};
 use crate::{BEGINNING_BYTES, SourceError};
+use postroom_exchange::graph::{Body, GraphClient, Request};
 
 /// The longest subject shown, in characters.
 const SUBJECT_CHARS: usize = 80;
@@ -90,7 +90,7 @@ impl GraphSource {
 }
 
 /// Describes the newest mail of a folder.
-async fn newest(client: &Client, folder: &str) -> Result<String, SourceError> {
+async fn newest(client: &GraphClient, folder: &str) -> Result<String, SourceError> {
     const STEP: Step = Step::Fetch;
     let mut url = client.url(["mailFolders", folder, "messages"]);
     url.query_pairs_mut()
@@ -99,7 +99,7 @@ async fn newest(client: &Client, folder: &str) -> Result<String, SourceError> {
         .append_pair("$top", "1");
     let answer = match client.send(folders::get(STEP, url)).await {
         Ok(answer) => answer,
-        Err(failure) => return Err(client.failed(STEP, failure)),
+        Err(failure) => return Err(client.failed(STEP, failure).into()),
     };
     let newest: Newest = answer.json().await?;
     let Some(Id { id }) = newest.value.into_iter().next() else {
@@ -119,7 +119,7 @@ async fn newest(client: &Client, folder: &str) -> Result<String, SourceError> {
         Err(failure) if failure.is_gone() => {
             return Ok("the newest mail went away meanwhile".into());
         }
-        Err(failure) => return Err(client.failed(STEP, failure)),
+        Err(failure) => return Err(client.failed(STEP, failure).into()),
     };
     let (bytes, is_whole) = match answer.mail(BEGINNING_BYTES, |_| true).await? {
         Body::Whole(bytes) => (bytes, true),

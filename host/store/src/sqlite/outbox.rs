@@ -8,6 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use postroom_core::{ExternalRef, Receipt};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::ids::message_key;
 use super::{SqliteReader, SqliteStore};
 use crate::{DecisionId, OutboxEntry, OutboxKind, RoundRobin, StoreError};
 
@@ -53,7 +54,10 @@ impl SqliteStore {
         receipt: Receipt,
     ) -> Result<(), StoreError> {
         let Receipt {
-            status, external, ..
+            status,
+            external,
+            message_id,
+            ..
         } = receipt;
         let now_ms = self.clock.now_ms();
         self.writer
@@ -68,6 +72,9 @@ impl SqliteStore {
                     .optional()?;
                 if let (Some(_), Some(external)) = (&lane, &external) {
                     note_external(conn, id, external)?;
+                }
+                if let (Some(_), Some(message_id)) = (&lane, &message_id) {
+                    note_rewritten(conn, id, message_id)?;
                 }
                 promote(conn, lane)
             })
@@ -276,6 +283,32 @@ fn note_external(conn: &Connection, id: i64, external: &ExternalRef) -> Result<(
          SELECT payload ->> '$.item.id', target, ?2, ?3, ?4 FROM outbox WHERE id = ?1 AND kind = 0",
     )?
     .execute((id, &external.id, &external.number, &external.url))?;
+    Ok(())
+}
+
+/// Records a Message-ID that the server gave to a mail, so that a reply to it finds the ticket. An id that is already known keeps
+/// its ticket: a server must not move other mail's replies.
+fn note_rewritten(conn: &Connection, id: i64, message_id: &str) -> Result<(), StoreError> {
+    let own = conn
+        .prepare_cached(
+            "SELECT tenant, payload ->> '$.message_id' FROM outbox WHERE id = ?1 AND kind = 1",
+        )?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((tenant, Some(own))) = own else {
+        return Ok(());
+    };
+    let own: String = own;
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO sent (message_key, message_id, ticket)
+         SELECT ?1, ?2, ticket FROM sent WHERE message_key = ?3 AND message_id = ?4",
+    )?
+    .execute((
+        message_key(tenant, message_id),
+        message_id,
+        message_key(tenant, &own),
+        own,
+    ))?;
     Ok(())
 }
 

@@ -1,9 +1,6 @@
 //! The probe of an outgoing: checks whether mail can be sent.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use postroom_auth::Login;
-use postroom_core::{Address, MailKind, OutgoingMail};
 use postroom_net::{ProbeReporter, ProbeStep, Step};
 
 use crate::mail::Sender;
@@ -12,6 +9,7 @@ use crate::smtp::draft::Draft;
 use crate::smtp::session::Session;
 use crate::smtp::submit::submit;
 use crate::smtp::{SendError, Smtp, SmtpTimeouts};
+use crate::test_mail::test_mail;
 use crate::{TargetError, TestDelivery};
 
 /// Reports the steps of a probe. A session that only sends has no listener.
@@ -21,7 +19,8 @@ impl Smtp {
     /// Checks whether mail can be sent: connects, signs in and sends a short mail if one is given. Reports each step as it ends;
     /// a failed step is the last. The steps are `connect`, `tls` (not to this machine without TLS), `hello`, `token` (not with a
     /// password), `authenticate` (not without a login) and `send`. The alternate server goes through the same steps up to
-    /// `authenticate` before the first one sends the mail.
+    /// `authenticate` before the mail is sent, by the first server that works. If the first one fails, its failed step is followed
+    /// by those of the alternate one.
     pub async fn probe(
         &self,
         test: Option<&TestDelivery>,
@@ -46,13 +45,21 @@ impl Smtp {
             }
         };
         let mut sessions = Vec::new();
-        sessions.push(self.probe_server(FIRST, probe).await?);
-        if let Some(host) = &self.settings().alternate_host {
-            let alternate = self.probe_server(ALTERNATE, probe).await;
-            sessions.push(alternate.map_err(|error| TargetError::Alternate {
-                host: host.clone(),
-                error,
-            })?);
+        let first = self.probe_server(FIRST, probe).await;
+        match (&self.settings().alternate_host, first) {
+            (None, first) => sessions.push(first?),
+            (Some(host), first) => {
+                match first {
+                    Ok(session) => sessions.push(session),
+                    // The service would go on to the alternate server, and so does the probe.
+                    Err(error) => probe.failed(error.into()),
+                }
+                let alternate = self.probe_server(ALTERNATE, probe).await;
+                sessions.push(alternate.map_err(|error| TargetError::Alternate {
+                    host: host.clone(),
+                    error,
+                })?);
+            }
         }
         if let (Some(to), Some(session)) = (send_to, sessions.first_mut()) {
             let settings = self.settings();
@@ -100,27 +107,5 @@ pub(crate) fn limits(probe: &Reporter<'_>, timeouts: SmtpTimeouts) -> SmtpTimeou
             ..timeouts
         },
         false => timeouts,
-    }
-}
-
-fn test_mail(outgoing: &str, from: &Address, to: &Address) -> OutgoingMail {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let unique = format!(
-        "{}.{}",
-        now.unwrap_or_default().as_nanos(),
-        std::process::id()
-    );
-    OutgoingMail {
-        kind: MailKind::Notification,
-        to: vec![to.clone()],
-        subject: format!("Postroom test mail from outgoing {outgoing}"),
-        text: format!(
-            "Somebody ran a test with --send-to to find out whether mail can be sent by outgoing {outgoing}.\n\
-             It can. Nothing else needs to be done."
-        ),
-        html: None,
-        message_id: format!("postroom-test.{unique}@{}", from.domain()),
-        in_reply_to: None,
-        references: Vec::new(),
     }
 }

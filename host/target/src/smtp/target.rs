@@ -1,13 +1,12 @@
 //! The SMTP target of an outgoing: submits replies and forwards.
 
 use crate::smtp::{RefusedRecipient, SendError, Smtp, SmtpReceipt, SmtpStep};
-use std::collections::HashSet;
-use std::sync::Mutex;
 
 use async_trait::async_trait;
 use postroom_core::{OutgoingMail, Receipt};
 use postroom_net::{ProbeStep, Trace};
 
+use crate::unanswered::Unanswered;
 use crate::{
     Attempt, Content, Delivery, Fault, MailAttachment, ProbeInterval, Scope, Severity, Target,
     TargetError, TestDelivery,
@@ -18,56 +17,15 @@ pub struct SmtpTarget {
     smtp: Smtp,
     /// Whether it signs in with a password.
     by_password: bool,
-    /// Idempotency keys of mails that were sent completely and whose reply was lost.
-    unanswered: Mutex<HashSet<String>>,
+    unanswered: Unanswered,
 }
-
-/// The most mails without a reply that are remembered. Beyond it, a mail that arrives twice is not flagged.
-const MAX_UNANSWERED: usize = 10_000;
-/// Added to the receipt of a mail that may have arrived in an earlier attempt.
-const MAYBE_TWICE: &str =
-    "; the answer to an earlier try was lost, so the mail may have arrived twice";
-/// Added to the error when such a mail is given up.
-const MAYBE_ONCE: &str = "; the answer to an earlier try was lost, so the mail may have arrived";
 
 impl SmtpTarget {
     pub fn new(smtp: Smtp, by_password: bool) -> Self {
         Self {
             smtp,
             by_password,
-            unanswered: Mutex::default(),
-        }
-    }
-
-    /// Flags a mail that may have arrived twice.
-    fn flagged(&self, key: &str, attempt: Attempt) -> Attempt {
-        let mut unanswered = self.unanswered.lock();
-        let unanswered = unanswered.as_mut().unwrap_or_else(|it| it.get_mut());
-        match attempt {
-            Attempt::Failed(fault) => {
-                if fault.may_have_arrived && unanswered.len() < MAX_UNANSWERED {
-                    unanswered.insert(key.to_owned());
-                }
-                Attempt::Failed(fault)
-            }
-            attempt if !unanswered.remove(key) => attempt,
-            Attempt::Delivered(mut receipt) => {
-                receipt.status.push_str(MAYBE_TWICE);
-                Attempt::Delivered(receipt)
-            }
-            Attempt::Partly {
-                rest,
-                mut receipt,
-                problem,
-            } => {
-                receipt.push_str(MAYBE_TWICE);
-                Attempt::Partly {
-                    rest,
-                    receipt,
-                    problem,
-                }
-            }
-            Attempt::Final(problem) => Attempt::Final(problem + MAYBE_ONCE),
+            unanswered: Unanswered::default(),
         }
     }
 
@@ -87,7 +45,7 @@ impl Target for SmtpTarget {
         match delivery.content {
             Content::Mail { mail, attachments } => {
                 let attempt = self.send(mail, &attachments).await;
-                self.flagged(delivery.idempotency_key, attempt)
+                self.unanswered.flagged(delivery.idempotency_key, attempt)
             }
             Content::Event(_) => Attempt::Final("an outgoing takes mail only".into()),
         }
@@ -124,8 +82,8 @@ fn sent(mail: &OutgoingMail, receipt: &SmtpReceipt) -> Attempt {
     let delivered = |status| {
         Attempt::Delivered(Receipt {
             status,
-            external: None,
             refused: refused.collect(),
+            ..Receipt::default()
         })
     };
     if receipt.deferred.is_empty() {

@@ -671,6 +671,7 @@ async fn a_mail_whose_answer_was_lost_is_flagged_once_it_is_taken() {
                 mail: &mail,
                 attachments: Vec::new(),
             },
+            is_repeat: false,
             reference: None,
         })
     };

@@ -141,6 +141,48 @@ fn servicedesk_plus_carries_mail_and_one_mailbox_opens_no_tickets() {
     assert!(log.exists(), "{}", log.display());
 }
 
+#[test]
+fn pulseway_sends_notifications_by_graph() {
+    let stand = Stand::shared().expect("the test stand");
+    let mut room = Room::bare(stand);
+    room.set_env("RMM_PASSWORD", PASSWORD);
+    let mut config: Table = recipe("pulseway").parse().expect("a recipe");
+    let ca = stand.ca_pem().display().to_string();
+    config.insert(
+        "tls".into(),
+        Table::from_iter([("ca".into(), ca.into())]).into(),
+    );
+    for profile in tables(&mut config, "profiles") {
+        let directory = profile["tenant"].as_str().expect("a directory").to_owned();
+        profile.insert("client_id".into(), PUBLIC_CLIENT_ID.into());
+        profile.insert("token_url".into(), stand.token_url(&directory).into());
+    }
+    for outgoing in tables(&mut config, "outgoing") {
+        outgoing.insert("base_url".into(), stand.graph().base_url().into());
+    }
+    room.write("postroom.toml", toml::to_string(&config).expect("TOML"));
+    room.ok(&["target", "test", "notifications"]);
+    assert!(stand.graph().sent_from("rmm@acme.example").is_empty());
+    room.write("report.csv", "disk,free\nC:,0\n");
+    let subject = "Disk full on SRV-01";
+    let to = ["--to", "ann@client.example", "--subject", subject];
+    room.ok(&[&["send"][..], &to, &["--attach", "report.csv"]].concat());
+    let sent = stand.graph().sent_from("rmm@acme.example");
+    assert_eq!(sent.len(), 1);
+    let text = String::from_utf8_lossy(&sent[0].mime).into_owned();
+    for expected in [subject, "X-Postroom-Loop: 1", "report.csv"] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    // One permission is asked for, as in Pulseway.
+    let scopes = room.token_requests();
+    assert!(
+        scopes
+            .iter()
+            .all(|it| !format!("{it:?}").contains("ReadWrite")),
+        "{scopes:?}"
+    );
+}
+
 /// Returns a room with the recipe's configuration on the stand's servers; its user is the recipe's mailbox.
 fn swapped(name: &str, client_id: &str) -> (Room<'static>, Table) {
     let stand = Stand::shared().expect("the test stand");

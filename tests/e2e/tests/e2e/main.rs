@@ -61,4 +61,5 @@ mod switches;
 mod targets;
 mod trouble;
 mod types;
+mod ways_out;
 mod wit_reference;

@@ -161,6 +161,19 @@ fn an_outgoing_is_tested_with_its_alternate_host_and_a_mail() {
             "getent hosts no-such-host.invalid",
         ],
     );
+
+    // The service would go on to the alternate host, and so does the test.
+    let both_local = with_alternate("localhost");
+    let first_fails = both_local.replacen(
+        "host = \"localhost\"\nalternate_host",
+        "host = \"no-such-host.invalid\"\nalternate_host",
+        1,
+    );
+    room.write("postroom.toml", first_fails);
+    let (steps, code) = tested(&room, &["out", "--send-to", "bob@client.example"]);
+    let all = [&["connect"][..], &opened[..], &["send"]].concat();
+    assert_eq!((names(&steps), code), (all, Some(1)), "{steps:#?}");
+    assert_eq!(room.sent().len(), 2);
 }
 
 #[test]

@@ -45,6 +45,16 @@ pub struct EwsMail {
     pub is_read: bool,
 }
 
+/// A mail that was sent.
+#[derive(Clone, Debug)]
+pub struct EwsSent {
+    /// The mailbox it was sent from.
+    pub mailbox: String,
+    pub mime: Vec<u8>,
+    /// The Message-ID that it was sent with, which replaces the client's.
+    pub message_id: String,
+}
+
 /// A failure ordered by a test.
 #[derive(Clone, Debug)]
 pub enum EwsFailure {
@@ -195,6 +205,14 @@ impl Ews {
             is_read: item.is_read,
         });
         mails.collect()
+    }
+
+    /// Returns the mails that were sent from a mailbox, oldest first.
+    pub fn sent_from(&self, mailbox: &str) -> Vec<EwsSent> {
+        let store = locked(&self.shared.store);
+        let sent = store.sent.iter();
+        let sent = sent.filter(|mail| mail.mailbox == mailbox.to_lowercase());
+        sent.cloned().collect()
     }
 
     /// Removes every mail from a folder.

@@ -14,6 +14,7 @@ pub(super) struct Store {
     mailboxes: BTreeMap<String, Mailbox>,
     /// Counts every change of any mailbox.
     clock: u64,
+    pub sent: Vec<super::EwsSent>,
 }
 
 pub(super) struct Mailbox {
@@ -45,6 +46,8 @@ pub(super) struct Item {
     pub received: SystemTime,
     /// The stated size, if a test wants a wrong one.
     pub stated_size: Option<u64>,
+    /// Extended properties: how the client names them, and their values.
+    pub properties: Vec<(String, String)>,
     created: u64,
     pub changed: u64,
     only_read_flag: bool,
@@ -176,6 +179,7 @@ impl Mailbox {
             is_read: false,
             received,
             stated_size: None,
+            properties: Vec::new(),
             created: *clock,
             changed: *clock,
             only_read_flag: false,
@@ -320,7 +324,16 @@ impl Item {
 
     /// Returns a header of the mail, unfolded.
     pub fn header(&self, name: &str) -> String {
-        let text = String::from_utf8_lossy(&self.mime);
+        Self::header_of(&Self::headers(&self.mime), name)
+    }
+
+    /// Returns the text of a mail, of which only the header is read.
+    pub fn headers(mime: &[u8]) -> String {
+        String::from_utf8_lossy(mime).into_owned()
+    }
+
+    /// Returns a header of a mail's text, unfolded.
+    pub fn header_of(text: &str, name: &str) -> String {
         let mut value = String::new();
         let mut is_found = false;
         for line in text.lines() {

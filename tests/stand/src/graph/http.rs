@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use url::form_urlencoded;
 
 use super::tokens::{self, Caller};
-use super::{CONCURRENT_REQUESTS_MAX, GraphFailure, GraphRequest, Shared, routes};
+use super::{CONCURRENT_REQUESTS_MAX, GraphFailure, GraphRequest, Shared, routes, upload};
 use crate::listener::locked;
 
 /// The longest request served; Graph accepts 4 MB at once.
@@ -165,7 +165,18 @@ async fn respond(
     };
     let token = header(&AUTHORIZATION).strip_prefix("Bearer ");
     let token = token.map(str::to_owned);
-    let (mailbox, answer) = answer(&asked, token, shared).await;
+    let (mailbox, answer) = match path.strip_prefix("/upload/") {
+        Some(session) => {
+            let range = parts.headers.get("content-range");
+            let range = range
+                .and_then(|range| range.to_str().ok())
+                .unwrap_or_default();
+            let mut state = locked(&shared.state);
+            let answer = upload::range(&mut state, &asked, session, range, token.is_some());
+            (None, Ok(answer))
+        }
+        None => answer(&asked, token, shared).await,
+    };
     let headers = parts
         .headers
         .iter()
@@ -217,16 +228,23 @@ async fn answer(
     };
     let failure = shared
         .failures
-        .take_if(|(of, _)| of.is_none() || *of == mailbox);
+        .take_fitting(|it| {
+            let last = asked.segments.last().map(String::as_str);
+            (it.mailbox.is_none() || it.mailbox == mailbox)
+                && (it.segment.is_none() || it.segment == last)
+        })
+        .map(|it| it.failure);
+    let mut is_lost = false;
     match failure {
-        Some((_, GraphFailure::Throttled { retry_after_secs })) => {
+        Some(GraphFailure::Throttled { retry_after_secs }) => {
             let answer = Answer::throttled("ApplicationThrottled", retry_after_secs);
             return (mailbox, Ok(answer));
         }
-        Some((_, GraphFailure::Status { status, code })) => {
+        Some(GraphFailure::Status { status, code }) => {
             return (mailbox, Ok(Answer::error(status, code, "On command.")));
         }
-        Some((_, failure)) => return (mailbox, Err(failure)),
+        Some(GraphFailure::AnswerLost) => is_lost = true,
+        Some(failure) => return (mailbox, Err(failure)),
         None => {}
     }
     let Some(address) = mailbox.clone() else {
@@ -249,7 +267,10 @@ async fn answer(
         true => Answer::throttled("MailboxConcurrency", 1),
         false => routes::answer(&mut locked(&shared.state), asked, &caller, &address),
     };
-    (mailbox, Ok(answer))
+    match is_lost {
+        true => (mailbox, Err(GraphFailure::AnswerLost)),
+        false => (mailbox, Ok(answer)),
+    }
 }
 
 /// Counts a request as under way until it is dropped: a client that is killed drops the request within.

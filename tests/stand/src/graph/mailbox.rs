@@ -16,6 +16,8 @@ pub struct GraphMail {
     pub is_read: bool,
     pub categories: Vec<String>,
     pub is_draft: bool,
+    /// Files that were attached to a draft besides those in the MIME.
+    pub attachments: Vec<GraphAttachment>,
     /// The folder's id.
     pub(super) folder: String,
     /// The number of moves: the id given to clients that do not ask for immutable ids changes with it.
@@ -23,6 +25,13 @@ pub struct GraphMail {
     /// When it arrived in its folder and when it was last changed, by the mailbox's counter.
     pub(super) arrived: u64,
     pub(super) changed: u64,
+}
+
+/// A file attached to a draft.
+#[derive(Clone, Debug)]
+pub struct GraphAttachment {
+    pub name: String,
+    pub content: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -143,6 +152,7 @@ impl Mailbox {
             is_read: is_draft,
             categories: Vec::new(),
             is_draft,
+            attachments: Vec::new(),
             folder: folder.to_owned(),
             moves: 0,
             arrived: self.counter,

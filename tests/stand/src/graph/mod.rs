@@ -12,6 +12,7 @@ mod places;
 mod routes;
 mod send;
 mod tokens;
+mod upload;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -28,7 +29,7 @@ use crate::listener::{Failures, Listener, locked};
 use mailbox::Mailbox;
 use places::Places;
 
-pub use mailbox::GraphMail;
+pub use mailbox::{GraphAttachment, GraphMail};
 
 /// The one address without a mailbox.
 pub const NO_MAILBOX: &str = "nobody@acme.example";
@@ -59,18 +60,34 @@ pub enum GraphFailure {
     Status { status: u16, code: &'static str },
     /// Closes the connection without a response.
     Drop,
+    /// Does what is asked, then closes the connection without a response.
+    AnswerLost,
     /// Never answers.
     Hang,
 }
 
-/// A mail that was sent with `sendMail`.
+/// A mail that was sent.
 #[derive(Clone, Debug)]
 pub struct GraphSent {
     /// The mailbox it was sent from.
     pub mailbox: String,
     pub mime: Vec<u8>,
+    /// The Message-ID that it was sent with, which replaces the client's.
+    pub message_id: String,
     /// Whether it was sent as MIME.
     pub as_mime: bool,
+    /// The files attached to its draft besides those in the MIME.
+    pub attachments: Vec<GraphAttachment>,
+}
+
+/// A failure waiting for a request.
+#[derive(Clone)]
+struct Ordered {
+    /// `None` for any mailbox.
+    mailbox: Option<String>,
+    /// The last segment of the path; `None` for any.
+    segment: Option<&'static str>,
+    failure: GraphFailure,
 }
 
 /// The running double.
@@ -83,7 +100,7 @@ struct Shared {
     /// The port on which the authority serves introspection.
     introspection_port: u16,
     state: Mutex<State>,
-    failures: Failures<(Option<String>, GraphFailure)>,
+    failures: Failures<Ordered>,
 }
 
 #[derive(Default)]
@@ -93,6 +110,8 @@ struct State {
     places: Places,
     requests: Vec<GraphRequest>,
     sent: Vec<GraphSent>,
+    uploads: upload::Uploads,
+    message_ids: u64,
     /// Mailboxes that a user may open in addition to their own.
     shared_with: HashMap<String, HashSet<String>>,
     /// Mailboxes that an application may open; an application that is not listed here may open all.
@@ -198,13 +217,45 @@ impl Graph {
 
     /// Orders the next `count` requests to fail, after those ordered before.
     pub fn fail_next(&self, count: usize, failure: GraphFailure) {
-        self.shared.failures.order(count, (None, failure));
+        let ordered = Ordered {
+            mailbox: None,
+            segment: None,
+            failure,
+        };
+        self.shared.failures.order(count, ordered);
     }
 
     /// Does the same for requests on one mailbox; others are served in between.
     pub fn fail_next_of(&self, mailbox: &str, count: usize, failure: GraphFailure) {
-        let of = Some(mailbox.to_lowercase());
-        self.shared.failures.order(count, (of, failure));
+        let ordered = Ordered {
+            mailbox: Some(mailbox.to_lowercase()),
+            segment: None,
+            failure,
+        };
+        self.shared.failures.order(count, ordered);
+    }
+
+    /// Does the same for requests on one mailbox whose path ends in this segment, such as `send`.
+    pub fn fail_next_at(
+        &self,
+        mailbox: &str,
+        segment: &'static str,
+        count: usize,
+        failure: GraphFailure,
+    ) {
+        let ordered = Ordered {
+            mailbox: Some(mailbox.to_lowercase()),
+            segment: Some(segment),
+            failure,
+        };
+        self.shared.failures.order(count, ordered);
+    }
+
+    /// Returns the mails that were sent from a mailbox, oldest first.
+    pub fn sent_from(&self, mailbox: &str) -> Vec<GraphSent> {
+        let mut sent = self.sent();
+        sent.retain(|mail| mail.mailbox == mailbox.to_lowercase());
+        sent
     }
 
     /// Returns every request since the start or the last [`clear`](Self::clear), oldest first.
@@ -247,6 +298,16 @@ impl Graph {
 }
 
 impl State {
+    /// Returns a Message-ID as Exchange makes them.
+    fn new_message_id(&mut self) -> String {
+        self.message_ids += 1;
+        let at = jiff::Timestamp::now().as_nanosecond();
+        format!(
+            "STAND{:04}{at:X}@graph.prod.outlook.example",
+            self.message_ids
+        )
+    }
+
     /// Returns a mailbox by its address in lower case.
     fn mailbox(&mut self, address: &str) -> &mut Mailbox {
         self.mailboxes

@@ -6,7 +6,7 @@ use super::http::{Answer, Asked};
 use super::mailbox::{Folder, Mailbox};
 use super::places::{Entry, Place};
 use super::tokens::{Caller, Permission};
-use super::{NO_MAILBOX, State, message, send};
+use super::{NO_MAILBOX, State, message, send, upload};
 
 /// The number of mails on a page unless the client asks for a different one.
 const PAGE_MAILS: usize = 10;
@@ -24,7 +24,7 @@ pub(super) fn answer(state: &mut State, asked: &Asked, caller: &Caller, address:
     };
     let path: Vec<&str> = asked.segments.iter().skip(at).map(String::as_str).collect();
     let permission = match path.as_slice() {
-        ["sendMail"] => Permission::Send,
+        ["sendMail"] | ["messages", _, "send"] => Permission::Send,
         _ => Permission::ReadWrite,
     };
     let covers = |covered: &std::collections::HashSet<String>| covered.contains(address);
@@ -74,6 +74,12 @@ pub(super) fn answer(state: &mut State, asked: &Asked, caller: &Caller, address:
                 _ => no_segment(asked),
             }
         }
+        ("POST", ["messages"]) => send::draft(state, asked, address),
+        ("POST", ["messages", id, "send"]) => send::send_draft(state, asked, address, id),
+        ("POST", ["messages", id, "attachments"]) => upload::attach(state, asked, address, id),
+        ("POST", ["messages", id, "attachments", "createUploadSession"]) => {
+            upload::open(state, asked, address, id)
+        }
         ("GET", ["messages"]) => messages(state.mailbox(address), asked, None, &base),
         (_, ["messages", id, rest @ ..]) => one(state.mailbox(address), asked, id, rest),
         ("POST", ["sendMail"]) => send::send(state, asked, address),
@@ -88,7 +94,7 @@ pub(super) fn no_segment(asked: &Asked) -> Answer {
     Answer::error(400, "BadRequest", &text)
 }
 
-fn not_found() -> Answer {
+pub(super) fn not_found() -> Answer {
     let text = "The specified object was not found in the store.";
     Answer::error(404, "ErrorItemNotFound", text)
 }
@@ -109,6 +115,15 @@ fn known_parameters(asked: &Asked, known: &[&str]) -> Result<(), Answer> {
         ))),
         None => Ok(()),
     }
+}
+
+/// Reads a filter on the property that holds a header, as name and value.
+fn by_header(filter: &str) -> Option<(&str, &str)> {
+    let rest = filter.strip_prefix(
+        "singleValueExtendedProperties/Any(ep: ep/id eq 'String {00020386-0000-0000-C000-000000000046} Name ",
+    )?;
+    let (name, rest) = rest.split_once("' and ep/value eq '")?;
+    Some((name, rest.strip_suffix("')")?))
 }
 
 fn with_id_kind(asked: &Asked, mut answer: Answer) -> Answer {
@@ -132,7 +147,7 @@ fn selected(asked: &Asked) -> Result<Option<Vec<String>>, Answer> {
     }
 }
 
-fn body(asked: &Asked) -> Result<Value, Answer> {
+pub(super) fn body(asked: &Asked) -> Result<Value, Answer> {
     if !asked.content_type.starts_with("application/json") {
         let text = "The content type of the request must be application/json.";
         return Err(Answer::error(415, "UnsupportedMediaType", text));
@@ -238,14 +253,18 @@ fn messages(mailbox: &Mailbox, asked: &Asked, folder: Option<&Folder>, base: &st
         None => {}
         Some("isRead eq false") => mails.retain(|mail| !mail.is_read),
         Some(filter) => {
-            let id = filter
+            if let Some((header, value)) = by_header(filter) {
+                mails.retain(|mail| message::header(&mail.mime, header).as_deref() == Some(value));
+            } else if let Some(id) = filter
                 .strip_prefix("internetMessageId eq '")
-                .and_then(|rest| rest.strip_suffix('\''));
-            let Some(id) = id else {
+                .and_then(|rest| rest.strip_suffix('\''))
+            {
+                let is_it = |mime| message::header(mime, "message-id").as_deref() == Some(id);
+                mails.retain(|mail| is_it(&mail.mime));
+            } else {
                 let text = "The query filter contains one or more invalid nodes.";
                 return Answer::error(400, "ErrorInvalidUrlQueryFilter", text);
-            };
-            mails.retain(|mail| message::header(&mail.mime, "message-id").as_deref() == Some(id));
+            }
         }
     }
     let immutable = asked.wants_immutable_ids();

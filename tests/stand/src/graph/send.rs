@@ -1,4 +1,5 @@
-//! Sending: `sendMail` accepts a mail as MIME in base64, or as JSON.
+//! Sending: `sendMail` accepts a mail as MIME in base64, or as JSON; a draft is created from MIME and sent on its own. Either
+//! way, the mail gets a new Message-ID, as from Exchange.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +7,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::http::{Answer, Asked};
+use super::routes::not_found;
 use super::{GraphSent, State, message};
+use crate::mail::with_message_id;
 
 /// Accepts a mail, and puts it into the sent items unless the client declines.
 pub(super) fn send(state: &mut State, asked: &Asked, address: &str) -> Answer {
@@ -24,23 +27,17 @@ pub(super) fn send(state: &mut State, asked: &Asked, address: &str) -> Answer {
             Err(answer) => return answer,
         },
     };
-    let has_recipient = ["to", "cc", "bcc"]
-        .iter()
-        .any(|name| message::header(&mime, name).is_some_and(|value| value.contains('@')));
-    if !has_recipient {
-        let text = "At least one recipient is not valid.";
-        return Answer::error(400, "ErrorInvalidRecipients", text);
+    if let Err(answer) = sendable(&mime, address) {
+        return answer;
     }
-    if let Some(from) = message::header(&mime, "from")
-        && !from.to_lowercase().contains(address)
-    {
-        let text = "The user account which was used to submit this request does not have the right to send mail on behalf of the specified sending account.";
-        return Answer::error(403, "ErrorSendAsDenied", text);
-    }
+    let message_id = state.new_message_id();
+    let mime = with_message_id(&mime, &message_id);
     state.sent.push(GraphSent {
         mailbox: address.to_owned(),
         mime: mime.clone(),
+        message_id,
         as_mime: is_mime,
+        attachments: Vec::new(),
     });
     if keep {
         let mailbox = state.mailbox(address);
@@ -50,6 +47,85 @@ pub(super) fn send(state: &mut State, asked: &Asked, address: &str) -> Answer {
     }
     // Accepted, not delivered.
     Answer::empty(202)
+}
+
+/// Creates a draft from MIME.
+pub(super) fn draft(state: &mut State, asked: &Asked, address: &str) -> Answer {
+    if !asked.content_type.starts_with("text/plain") {
+        let text = "This double creates drafts from MIME only.";
+        return Answer::error(415, "UnsupportedMediaType", text);
+    }
+    let Some(mime) = of_mime(&asked.body) else {
+        let text = "Invalid base64 string for MIME content.";
+        return Answer::error(400, "ErrorMimeContentInvalidBase64String", text);
+    };
+    let message_id = state.new_message_id();
+    let mime = with_message_id(&mime, &message_id);
+    let mailbox = state.mailbox(address);
+    let folder = mailbox.folder_or_make("drafts");
+    let id = mailbox.add(&folder, Timestamp::now(), mime, true);
+    match mailbox.find(&id) {
+        Some(mail) => {
+            let draft = message::json(mail, None, asked.wants_immutable_ids());
+            Answer::json(201, &draft)
+        }
+        None => not_found(),
+    }
+}
+
+/// Sends a draft: it moves to the sent items under the same immutable id.
+pub(super) fn send_draft(state: &mut State, asked: &Asked, address: &str, id: &str) -> Answer {
+    if !asked.body.is_empty() {
+        let text = "The request body must be empty.";
+        return Answer::error(400, "BadRequest", text);
+    }
+    let Some(mail) = state.mailbox(address).find(id).cloned() else {
+        return not_found();
+    };
+    if !mail.is_draft {
+        let text = "The item is not a draft.";
+        return Answer::error(400, "ErrorInvalidOperation", text);
+    }
+    if let Err(answer) = sendable(&mail.mime, address) {
+        return answer;
+    }
+    // The id is new once more: only the sent mail shows it.
+    let message_id = state.new_message_id();
+    let mime = with_message_id(&mail.mime, &message_id);
+    state.sent.push(GraphSent {
+        mailbox: address.to_owned(),
+        mime: mime.clone(),
+        message_id,
+        as_mime: true,
+        attachments: mail.attachments,
+    });
+    let mailbox = state.mailbox(address);
+    let folder = mailbox.folder_or_make("sentitems");
+    mailbox.move_to(&mail.id, &folder);
+    mailbox.change(&mail.id, |mail| {
+        mail.mime = mime;
+        mail.is_draft = false;
+        mail.is_read = true;
+    });
+    Answer::empty(202)
+}
+
+/// Refuses a mail that Exchange would not submit from this mailbox.
+fn sendable(mime: &[u8], address: &str) -> Result<(), Answer> {
+    let has_recipient = ["to", "cc", "bcc"]
+        .iter()
+        .any(|name| message::header(mime, name).is_some_and(|value| value.contains('@')));
+    if !has_recipient {
+        let text = "At least one recipient is not valid.";
+        return Err(Answer::error(400, "ErrorInvalidRecipients", text));
+    }
+    if let Some(from) = message::header(mime, "from")
+        && !from.to_lowercase().contains(address)
+    {
+        let text = "The user account which was used to submit this request does not have the right to send mail on behalf of the specified sending account.";
+        return Err(Answer::error(403, "ErrorSendAsDenied", text));
+    }
+    Ok(())
 }
 
 fn of_mime(body: &[u8]) -> Option<Vec<u8>> {

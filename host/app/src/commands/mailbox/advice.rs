@@ -5,6 +5,7 @@ mod table;
 use postroom_auth::advice::{Advice, advise, exchange_commands, graph_commands};
 use postroom_auth::provider::CLOUDS;
 use postroom_auth::{AuthError, Grant, Profile, Provider};
+use postroom_exchange::ExchangeError;
 use postroom_mailbox::SourceError;
 use postroom_net::{ConnectError, ProxyFault, Step, TlsMode, Unreachable};
 use postroom_target::TargetError;
@@ -185,9 +186,50 @@ impl<'c> Place<'c> {
                 }
                 self.of_sending(error)
             }
+            TargetError::Exchange(error) => self.of_request(error),
             TargetError::Webhook(error) => self.of_webhook(error),
             TargetError::NoSuchTest(_) => self.advice(Trouble::NoSuchTest, ""),
         }
+    }
+
+    /// Returns what to do when Exchange does not send, by Graph or EWS.
+    fn of_request(&self, error: &ExchangeError) -> Advice {
+        let trouble = match error {
+            ExchangeError::Auth(error) => return self.no_token(error),
+            ExchangeError::Unreachable { why, .. } => unreachable(*why),
+            ExchangeError::Tls { cause, .. } => tls(cause.as_ref()),
+            ExchangeError::RefusedLogin { code, .. } => self.refused_login(code.as_deref()),
+            ExchangeError::AccessDenied { code, .. } if code == "ErrorSendAsDenied" => {
+                Trouble::NoSendAs
+            }
+            ExchangeError::NotConnected { .. } if self.is_ews() => Trouble::NoEwsMailbox,
+            ExchangeError::AccessDenied { .. } if self.is_ews() => Trouble::NoEwsMailbox,
+            ExchangeError::NotConnected { .. } => Trouble::NoMailbox,
+            ExchangeError::AccessDenied { .. } => match self.is_app_only() {
+                true => Trouble::ApplicationMayNotSend,
+                false => Trouble::UserMayNotSend,
+            },
+            ExchangeError::OverLimit { .. } => Trouble::OverLimit,
+            ExchangeError::OverQuota { .. } => Trouble::OverQuota,
+            ExchangeError::Timeout { step, .. } => match step {
+                Step::Connect => Trouble::NoRoute,
+                Step::Tls => self.no_greeting(),
+                Step::Send => Trouble::AnswerLost,
+                _ => Trouble::Passing,
+            },
+            ExchangeError::Lost {
+                step: Step::Send, ..
+            } => Trouble::AnswerLost,
+            ExchangeError::Transient { .. } | ExchangeError::Lost { .. } => Trouble::Passing,
+            ExchangeError::Protocol { .. } => self.no_mail_server(),
+            ExchangeError::Refused {
+                step: Step::Send, ..
+            } => Trouble::MailRefused,
+            ExchangeError::Refused { .. } if self.is_ews() => Trouble::NoEws,
+            ExchangeError::Refused { .. } => Trouble::NoMailbox,
+            ExchangeError::Unusable { .. } => Trouble::Unusable,
+        };
+        self.advice(trouble, "")
     }
 
     fn of_webhook(&self, error: &WebhookError) -> Advice {

@@ -6,10 +6,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use roxmltree::Node;
 
+use super::super::EwsSent;
 use super::super::store::{Change, Item, Store};
 use super::extended::{self, Wanted, wanted};
 use super::folders::resolve;
 use super::{Caller, Refused, child, date, elements, escaped, text};
+use crate::mail::with_message_id;
 
 /// The requested properties of an item.
 pub(super) struct Shape {
@@ -197,6 +199,21 @@ pub(super) fn find_item(
         return Err("ErrorInvalidPropertyRequest");
     }
     let mut items = mailbox.in_folder(&folder);
+    if let Some(restriction) = elements(operation).find(|it| it.tag_name().name() == "Restriction")
+    {
+        let equal = child(restriction, "IsEqualTo");
+        let uri = elements(equal).find(|it| it.tag_name().name() == "ExtendedFieldURI");
+        let constant = equal
+            .descendants()
+            .find(|it| it.tag_name().name() == "Constant");
+        if let (Some(uri), Some(constant)) = (uri, constant) {
+            let wanted = (
+                property(uri),
+                constant.attribute("Value").unwrap_or_default().to_owned(),
+            );
+            items.retain(|item| item.properties.contains(&wanted));
+        }
+    }
     let order = operation
         .descendants()
         .find(|it| it.tag_name().name() == "FieldOrder");
@@ -281,13 +298,68 @@ pub(super) fn create_item(
             (address, folder.ok_or("ErrorFolderNotFound")?)
         }
     };
+    let is_sent = matches!(disposition, Some("SendOnly" | "SendAndSaveCopy"));
+    let mime = match is_sent {
+        true => send(store, caller, &address, &mime)?,
+        false => mime,
+    };
     if disposition == Some("SendOnly") {
         return Ok("<m:Items/>".into());
     }
     let (mailbox, clock) = store.mailbox(&address);
     let id = mailbox.add(clock, &folder, mime, SystemTime::now(), false);
-    let item = mailbox.items.get(&id).ok_or("ErrorItemSave")?;
-    Ok(id_xml(item))
+    let created = mailbox.items.get_mut(&id).ok_or("ErrorItemSave")?;
+    created.is_read = is_sent;
+    let properties = elements(item).filter(|it| it.tag_name().name() == "ExtendedProperty");
+    created.properties = properties
+        .map(|it| {
+            (
+                property(child(it, "ExtendedFieldURI")),
+                text(it, "Value").to_owned(),
+            )
+        })
+        .collect();
+    // Exchange returns no id of a mail that it sends.
+    Ok(match is_sent {
+        true => "<m:Items/>".into(),
+        false => id_xml(created),
+    })
+}
+
+/// Sends a mail under a new Message-ID, as Exchange does, and returns it.
+fn send(
+    store: &mut Store,
+    caller: &Caller,
+    address: &str,
+    mime: &[u8],
+) -> Result<Vec<u8>, Refused> {
+    let headers = Item::headers(mime);
+    let header = |name: &str| Item::header_of(&headers, name).to_lowercase();
+    if !["to", "cc", "bcc"]
+        .iter()
+        .any(|name| header(name).contains('@'))
+    {
+        return Err("ErrorInvalidRecipients");
+    }
+    let from = header("from");
+    if !from.is_empty() && !caller.mailboxes.iter().any(|it| from.contains(it.as_str())) {
+        return Err("ErrorSendAsDenied");
+    }
+    let message_id = format!("{:08X}@exchange.stand.example", store.sent.len() + 1);
+    let mime = with_message_id(mime, &message_id);
+    store.sent.push(EwsSent {
+        mailbox: address.to_owned(),
+        mime: mime.clone(),
+        message_id,
+    });
+    Ok(mime)
+}
+
+/// Returns how a request names an extended property.
+fn property(uri: Node<'_, '_>) -> String {
+    let attributes = uri.attributes();
+    let named = attributes.map(|it| format!("{}={}", it.name(), it.value().to_lowercase()));
+    named.collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn update_item(

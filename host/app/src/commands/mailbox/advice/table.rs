@@ -62,6 +62,8 @@ pub(super) enum Trouble {
     NoUniqueIds,
     MailboxBroken,
 
+    ApplicationMayNotSend,
+    UserMayNotSend,
     NoSendAs,
     SenderRefused,
     MailRefused,
@@ -339,6 +341,19 @@ pub(super) const fn row(trouble: Trouble) -> Row {
             &[],
         ),
 
+        Trouble::ApplicationMayNotSend => say(
+            "The token is good, and the application may not send from {user}. It needs the permission Mail.Send for this mailbox and, while read_back is true, Mail.ReadWrite. A change takes up to two hours to arrive.",
+            &["{cover}", "[{key}] read_back = false needs Mail.Send only"],
+        ),
+        Trouble::UserMayNotSend => say(
+            "The token is good, and the account that signed in may not send from {user}. It needs the permission Mail.Send and, while read_back is true, Mail.ReadWrite, to which it consented (of another's mailbox: Mail.Send.Shared and Mail.ReadWrite.Shared, with Full Access and Send As).",
+            &[
+                "{let_in}",
+                "{send_as}",
+                "[{key}] read_back = false needs Mail.Send only",
+                STATUS,
+            ],
+        ),
         Trouble::NoSendAs => say(
             "{sender} is signed in, but has no right to send as {address}. Give it Send As.",
             &["{send_as}"],

@@ -20,11 +20,11 @@ use reqwest::header::{
 };
 use reqwest::{Response, StatusCode, Url};
 use rustls::ClientConfig;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::soap::{envelope, shown};
-use super::{EwsSettings, EwsTimeouts};
-use crate::SourceError;
+use super::{EwsAccess, EwsLimits};
+use crate::ExchangeError;
 
 /// The slowest useful transfer. The time limit of a response is extended by the time for its data at this rate.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
@@ -35,11 +35,13 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// The cookie that leads to the server holding a subscription (learn.microsoft.com, "Maintain affinity between a group of
 /// subscriptions and the Mailbox server").
 const AFFINITY_COOKIE: &str = "X-BackEndOverrideCookie";
+/// The operation whose response is mail, which no trace shows.
+pub const GET_MIME: &str = "GetItem with MIME";
 /// The longest cookie that is sent back to the server.
 const COOKIE_BYTES_MAX: usize = 1024;
 
 /// Sends requests to one address as one user.
-pub(super) struct Exchange {
+pub struct Exchange {
     http: HttpClient,
     url: Url,
     host: String,
@@ -47,7 +49,7 @@ pub(super) struct Exchange {
     /// The mailbox, as a hint for the server's load balancer.
     anchor: HeaderValue,
     impersonated: Option<String>,
-    timeouts: EwsTimeouts,
+    limits: EwsLimits,
     pub trace: Option<Trace>,
     pub clock: Clock,
     /// The last new token was refused as well: the cause lies elsewhere, and the other mailboxes keep their token.
@@ -56,11 +58,13 @@ pub(super) struct Exchange {
 }
 
 /// A request: an operation and its body.
-pub(super) struct Request<'r> {
+pub struct Request<'r> {
     pub step: Step,
     /// For the trace and for people.
     pub operation: &'static str,
     pub body: String,
+    /// Whether the body contains mail, which no trace shows.
+    pub has_mail: bool,
     /// The longest response that is read.
     pub answer_bytes: usize,
     pub affinity: Option<&'r Affinity>,
@@ -70,10 +74,10 @@ pub(super) struct Request<'r> {
 
 /// A cookie that routes further requests to the server that answered an earlier one.
 #[derive(Debug, Clone)]
-pub(super) struct Affinity(HeaderValue);
+pub struct Affinity(HeaderValue);
 
 /// A response that may contain SOAP.
-pub(super) struct Answer {
+pub struct Answer {
     pub body: String,
     /// Whether the body is longer than the part that was read.
     pub is_cut: bool,
@@ -88,6 +92,7 @@ impl<'r> Request<'r> {
             step,
             operation,
             body,
+            has_mail: false,
             answer_bytes,
             affinity: None,
             wants_affinity: false,
@@ -97,23 +102,24 @@ impl<'r> Request<'r> {
 
 impl Exchange {
     pub fn new(
-        settings: &EwsSettings,
+        access: &EwsAccess,
         login: Login,
         tls: &Arc<ClientConfig>,
-    ) -> Result<Self, SourceError> {
-        let unusable = |reason: String| SourceError::Unusable {
+    ) -> Result<Self, ExchangeError> {
+        let unusable = |reason: String| ExchangeError::Unusable {
             step: Step::Configuration,
             reason,
         };
-        let http = HttpClient::new(tls, &settings.proxies, |it| {
-            it.connect_timeout(settings.timeouts.connect)
+        // It follows no redirect, which would send the secret to another server.
+        let http = HttpClient::new(tls, &access.proxies, |it| {
+            it.connect_timeout(access.limits.connect)
                 .pool_max_idle_per_host(2)
         });
         let http = http.map_err(|error| unusable(chain(&error)))?;
-        let url = Url::parse(&settings.url)
-            .map_err(|_| unusable(format!("{} is no URL", settings.url)))?;
-        let anchor = HeaderValue::from_str(&settings.address)
-            .map_err(|_| unusable(format!("{} is no address", settings.address)))?;
+        let url =
+            Url::parse(&access.url).map_err(|_| unusable(format!("{} is no URL", access.url)))?;
+        let anchor = HeaderValue::from_str(&access.address)
+            .map_err(|_| unusable(format!("{} is no address", access.address)))?;
         if let Login::Password { user, .. } = &login
             && (user.contains(':') || user.contains(char::is_control))
         {
@@ -124,11 +130,11 @@ impl Exchange {
         Ok(Self {
             http,
             url,
-            host: settings.host.clone(),
+            host: access.host.clone(),
             login,
             anchor,
-            impersonated: settings.impersonation.then(|| settings.address.clone()),
-            timeouts: settings.timeouts,
+            impersonated: access.impersonation.then(|| access.address.clone()),
+            limits: access.limits,
             trace: None,
             clock: Clock::system(),
             token_distrusted: false,
@@ -146,7 +152,7 @@ impl Exchange {
     }
 
     /// Obtains a token, and returns the account that signs in with it.
-    pub async fn ask_for_token(&self) -> Result<Option<String>, SourceError> {
+    pub async fn ask_for_token(&self) -> Result<Option<String>, ExchangeError> {
         match &self.login {
             Login::Password { .. } => Ok(None),
             Login::Bearer {
@@ -167,9 +173,10 @@ impl Exchange {
     }
 
     /// Sends a request and reads the response, up to its limit.
-    pub async fn send(&mut self, request: &Request<'_>) -> Result<Answer, SourceError> {
+    pub async fn send(&mut self, request: &Request<'_>) -> Result<Answer, ExchangeError> {
         let step = request.step;
-        let deadline = Instant::now() + self.timeouts.command;
+        let sent = sending_time(&request.body);
+        let deadline = Instant::now() + self.limits.command + sent;
         let mut response = self.respond(request, deadline).await?;
         let status = response.status();
         let date = response
@@ -220,8 +227,8 @@ impl Exchange {
     }
 
     /// Sends a request whose response is a stream, and returns the response once it begins.
-    pub async fn open(&mut self, request: &Request<'_>) -> Result<Response, SourceError> {
-        let deadline = Instant::now() + self.timeouts.command;
+    pub async fn open(&mut self, request: &Request<'_>) -> Result<Response, ExchangeError> {
+        let deadline = Instant::now() + self.limits.command;
         let mut response = self.respond(request, deadline).await?;
         let status = response.status();
         if status.is_success() {
@@ -249,7 +256,7 @@ impl Exchange {
         &mut self,
         request: &Request<'_>,
         deadline: Instant,
-    ) -> Result<Response, SourceError> {
+    ) -> Result<Response, ExchangeError> {
         let (user, account, resource, tokens) = match &self.login {
             Login::Password { user, password } => {
                 let pair = format!("{user}:{}", password.expose());
@@ -293,7 +300,7 @@ impl Exchange {
         request: &Request<'_>,
         token: &AccessToken,
         deadline: Instant,
-    ) -> Result<Response, SourceError> {
+    ) -> Result<Response, ExchangeError> {
         self.secrets = TraceRedactor::new([token.expose()]);
         let value = format!("Bearer {}", token.expose());
         self.post(request, &value, deadline).await
@@ -304,10 +311,10 @@ impl Exchange {
         request: &Request<'_>,
         authorization: &str,
         deadline: Instant,
-    ) -> Result<Response, SourceError> {
+    ) -> Result<Response, ExchangeError> {
         let step = request.step;
         let mut value =
-            HeaderValue::from_str(authorization).map_err(|_| SourceError::Unusable {
+            HeaderValue::from_str(authorization).map_err(|_| ExchangeError::Unusable {
                 step,
                 reason: "the password or token holds a control character".into(),
             })?;
@@ -327,11 +334,12 @@ impl Exchange {
         if let Some(Affinity(cookie)) = request.affinity {
             sending = sending.header(COOKIE, cookie);
         }
-        let due = deadline.min(Instant::now() + self.timeouts.stall);
+        let stall = self.limits.stall + sending_time(&request.body);
+        let due = deadline.min(Instant::now() + stall);
         match timeout_at(due, sending.send()).await {
-            Err(_) => Err(SourceError::Timeout {
+            Err(_) => Err(ExchangeError::Timeout {
                 step,
-                secs: self.timeouts.stall.as_secs(),
+                secs: stall.as_secs(),
             }),
             Ok(Err(error)) => Err(match self.http.proxy_error(&self.url, &error).await {
                 Some(of_proxy) => of_proxy.into(),
@@ -347,19 +355,19 @@ impl Exchange {
         step: Step,
         most: usize,
         deadline: Instant,
-    ) -> Result<(Vec<u8>, bool), SourceError> {
+    ) -> Result<(Vec<u8>, bool), ExchangeError> {
         let mut body = Vec::new();
         loop {
             // Time is granted for received data only, so that a byte now and then does not hold the mailbox forever.
             let earned = Duration::from_secs(body.len() as u64 / BYTES_PER_SEC_MIN);
-            let stalled = Instant::now() + self.timeouts.stall;
+            let stalled = Instant::now() + self.limits.stall;
             let chunk = timeout_at(stalled.min(deadline + earned), response.chunk()).await;
             let chunk = chunk.map_err(|_| {
                 let limit = match Instant::now() < stalled {
-                    true => self.timeouts.command + earned,
-                    false => self.timeouts.stall,
+                    true => self.limits.command + earned,
+                    false => self.limits.stall,
                 };
-                SourceError::Timeout {
+                ExchangeError::Timeout {
                     step,
                     secs: limit.as_secs(),
                 }
@@ -376,7 +384,7 @@ impl Exchange {
     }
 
     /// Exchange explains in a header why it refuses a token.
-    fn refused_login(&self, step: Step, user: String, response: Response) -> SourceError {
+    fn refused_login(&self, step: Step, user: String, response: Response) -> ExchangeError {
         let status = response.status();
         if let Some(trace) = &self.trace {
             let note = format!("HTTP {status}");
@@ -388,9 +396,8 @@ impl Exchange {
             .map(|text| self.redacted(text))
             .unwrap_or_default();
         tracing::debug!(%step, %status, "the server refused the sign-in");
-        SourceError::RefusedLogin {
+        ExchangeError::RefusedLogin {
             user,
-            challenge: None,
             code: Some(status.as_u16().to_string()),
             text: format!("HTTP {status} {said}").trim_end().to_owned(),
         }
@@ -407,7 +414,13 @@ impl Exchange {
             trace::redacted(value.len())
         );
         trace.record(Side::Client, head.as_bytes());
-        trace.record(Side::Client, body.as_bytes());
+        match request.has_mail {
+            true => {
+                let note = format!("{} bytes with mail", body.len());
+                trace.record(Side::Client, note.as_bytes());
+            }
+            false => trace.record(Side::Client, body.as_bytes()),
+        }
     }
 
     /// Records the response without mail.
@@ -420,11 +433,16 @@ impl Exchange {
             body.len()
         );
         trace.record(Side::Server, head.as_bytes());
-        if request.operation != super::items::GET_MIME {
+        if request.operation != GET_MIME {
             let shown = &body[..body.len().min(trace::LINE_CHARS_MAX * 4)];
             trace.record(Side::Server, shown);
         }
     }
+}
+
+/// Returns the time granted for sending a request.
+fn sending_time(body: &str) -> Duration {
+    Duration::from_secs(body.len() as u64 / BYTES_PER_SEC_MIN)
 }
 
 /// Returns whether a status refuses the sign-in.
@@ -459,25 +477,31 @@ fn refused(
     headers: &HeaderMap,
     host: &str,
     now: Timestamp,
-) -> SourceError {
+) -> ExchangeError {
     let header = |name| {
         headers
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
     };
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => SourceError::OverLimit {
-            step,
-            text: format!("HTTP {status}"),
-            retry_after: header(RETRY_AFTER)
-                .and_then(|value| retry_after(value, now))
-                .map(|pause| pause.min(RETRY_AFTER_MAX)),
-        },
-        StatusCode::REQUEST_TIMEOUT => SourceError::Transient {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            ExchangeError::OverLimit {
+                step,
+                text: format!("HTTP {status}"),
+                retry_after: header(RETRY_AFTER)
+                    .and_then(|value| retry_after(value, now))
+                    .map(|pause| pause.min(RETRY_AFTER_MAX)),
+            }
+        }
+        StatusCode::REQUEST_TIMEOUT => ExchangeError::Transient {
             step,
             reason: format!("HTTP {status}"),
         },
-        status if status.is_server_error() => SourceError::Transient {
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => ExchangeError::Lost {
+            step,
+            reason: format!("HTTP {status}: a gateway had no answer"),
+        },
+        status if status.is_server_error() => ExchangeError::Transient {
             step,
             reason: format!("HTTP {status} without a SOAP fault"),
         },
@@ -490,7 +514,7 @@ fn refused(
                 ),
             )
         }
-        status => SourceError::Refused {
+        status => ExchangeError::Refused {
             step,
             code: Some(status.as_u16().to_string()),
             text: format!("HTTP {status}"),
@@ -499,7 +523,7 @@ fn refused(
 }
 
 /// Distinguishes a server that cannot be reached from one whose TLS or connection failed.
-fn unreached(step: Step, error: &reqwest::Error, host: &str) -> SourceError {
+fn unreached(step: Step, error: &reqwest::Error, host: &str) -> ExchangeError {
     let mut cause = error.source();
     while let Some(inner) = cause {
         let io = inner.downcast_ref::<io::Error>();
@@ -526,11 +550,11 @@ fn unreached(step: Step, error: &reqwest::Error, host: &str) -> SourceError {
     }
     let reason = chain(error);
     match error.is_connect() {
-        true => SourceError::Unreachable {
+        true => ExchangeError::Unreachable {
             why: Unreachable::Other,
             reason,
         },
-        false => SourceError::Transient { step, reason },
+        false => ExchangeError::Lost { step, reason },
     }
 }
 
@@ -548,14 +572,9 @@ fn chain(error: &reqwest::Error) -> String {
     shown(&text)
 }
 
-pub(super) fn protocol(step: Step, reason: &str) -> SourceError {
-    SourceError::Protocol {
+pub fn protocol(step: Step, reason: &str) -> ExchangeError {
+    ExchangeError::Protocol {
         step,
         reason: reason.to_owned(),
     }
-}
-
-/// Runs a piece of work that must not hold up the end of a session.
-pub(super) async fn briefly<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    timeout(limit, work).await.ok()
 }

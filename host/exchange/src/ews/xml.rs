@@ -15,7 +15,7 @@ const ATTRIBUTES_MAX: usize = 64;
 
 /// An element; its name is without the namespace prefix.
 #[derive(Debug, Default)]
-pub(super) struct Element<'x> {
+pub struct Element<'x> {
     pub name: String,
     pub attributes: Vec<(String, String)>,
     pub children: Vec<Element<'x>>,
@@ -25,7 +25,7 @@ pub(super) struct Element<'x> {
 
 /// Why a document is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum XmlError {
+pub enum XmlError {
     #[error("not XML: {0}")]
     Malformed(String),
     #[error("XML that ends early")]
@@ -209,7 +209,7 @@ fn entity(name: &str) -> Option<char> {
 }
 
 /// Escapes a text for the content of an element or an attribute. Characters that XML forbids become U+FFFD.
-pub(super) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

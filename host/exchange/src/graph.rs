@@ -1,9 +1,11 @@
-//! The HTTP client of one mailbox at Microsoft Graph: tokens, at most four requests at a time, throttling, bounded responses.
+//! Microsoft Graph over HTTPS for one mailbox: tokens, at most four requests at a time, throttling, bounded responses.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+mod gate;
+mod limits;
+mod upload;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,20 +18,22 @@ use postroom_net::{HttpClient, Proxies, Step, Trace, TraceRedactor, Unreachable}
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING,
 };
-use reqwest::{Method, Response, StatusCode, Url, Version};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, Version};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::GraphTimeouts;
-use crate::SourceError;
+use crate::ExchangeError;
+use gate::MailboxGate;
+pub use limits::GraphLimits;
+pub use upload::{UploadRange, Uploaded};
 
 /// The number of concurrent requests from one application that Exchange serves on one mailbox (learn.microsoft.com, "Outlook
 /// service limits").
-pub(super) const CONCURRENT_REQUESTS: usize = 4;
-/// The longest JSON response that is read. A page of [`super::delta::PAGE_MAILS`] mails takes about 100 KiB.
+pub const CONCURRENT_REQUESTS: usize = 4;
+/// The longest JSON response that is read. A page of 100 mails takes about 100 KiB.
 const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much of an error response is read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
@@ -50,49 +54,56 @@ const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
 const IMMUTABLE_IDS: &str = "IdType=\"ImmutableId\"";
 
 /// Talks to Graph on behalf of one mailbox.
-pub(super) struct Client {
+pub struct GraphClient {
     http: HttpClient,
     base: Url,
     login: Login,
-    timeouts: GraphTimeouts,
+    limits: GraphLimits,
     clock: Clock,
-    permits: Semaphore,
-    /// The server asked not to be contacted before this time.
-    not_before: Mutex<Option<Instant>>,
+    gate: Arc<MailboxGate>,
     /// The last new token was refused as well: the cause lies elsewhere, and other mailboxes keep their token.
     token_distrusted: AtomicBool,
     trace: Mutex<Option<Trace>>,
 }
 
 /// One request.
-pub(super) struct Request<'r> {
+pub struct Request<'r> {
     pub step: Step,
     pub method: Method,
     pub url: Url,
     /// Additional values of `Prefer`.
     pub prefer: &'r [&'r str],
-    pub body: Option<&'r Value>,
+    pub body: Option<Payload<'r>>,
+}
+
+/// The body of a request.
+pub enum Payload<'r> {
+    Json(&'r Value),
+    /// A mail as MIME in base64.
+    Mime(String),
+    /// Nothing, for a `POST` that takes no parameters.
+    Empty,
 }
 
 /// A response with status 2xx whose body has not been read yet. It counts as a request until it is dropped.
-pub(super) struct Answer<'c> {
+pub struct Answer<'c> {
     step: Step,
     response: Response,
-    timeouts: GraphTimeouts,
+    limits: GraphLimits,
     _permit: SemaphorePermit<'c>,
 }
 
 /// Why there is no response with status 2xx.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub enum Failure {
     /// The server refused this request, possibly because of the object that it names.
     Refused(Refusal),
-    Failed(SourceError),
+    Failed(ExchangeError),
 }
 
 /// The server's refusal of one request.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub struct Refusal {
     pub status: StatusCode,
     /// The error code, such as `ErrorItemNotFound`.
     pub code: String,
@@ -100,7 +111,7 @@ pub(super) struct Refusal {
 }
 
 /// A body that was read.
-pub(super) enum Body {
+pub enum Body {
     Whole(Vec<u8>),
     /// The reader stopped before the end: the part read so far, and the size stated by the server, if any.
     Cut(Vec<u8>, Option<u64>),
@@ -108,31 +119,40 @@ pub(super) enum Body {
     NoRoom(u64),
 }
 
-impl Client {
+impl GraphClient {
     pub fn new(
         base: Url,
         login: Login,
         tls: &Arc<rustls::ClientConfig>,
         proxies: &Proxies,
-        timeouts: GraphTimeouts,
+        limits: GraphLimits,
         clock: Clock,
-    ) -> Result<Self, SourceError> {
-        let http = HttpClient::new(tls, proxies, |it| it.connect_timeout(timeouts.connect));
-        let http = http.map_err(|error| SourceError::Unusable {
+    ) -> Result<Self, ExchangeError> {
+        // It follows no redirect: a token must not be sent to another address.
+        let http = HttpClient::new(tls, proxies, |it| it.connect_timeout(limits.connect));
+        let http = http.map_err(|error| ExchangeError::Unusable {
             step: Step::Connect,
             reason: chain(&error),
         })?;
+        let gate = MailboxGate::of(&base, login.user());
         Ok(Self {
             http,
+            gate,
             base,
             login,
-            timeouts,
+            limits,
             clock,
-            permits: Semaphore::new(CONCURRENT_REQUESTS),
-            not_before: Mutex::new(None),
             token_distrusted: AtomicBool::new(false),
             trace: Mutex::new(None),
         })
+    }
+
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    pub fn login(&self) -> &Login {
+        &self.login
     }
 
     pub fn set_trace(&self, trace: Trace) {
@@ -163,8 +183,8 @@ impl Client {
     }
 
     /// Returns a link from a response as a URL if it leads to the same server.
-    pub fn followed(&self, step: Step, link: &str) -> Result<Url, SourceError> {
-        let broken = |reason: String| SourceError::Protocol { step, reason };
+    pub fn followed(&self, step: Step, link: &str) -> Result<Url, ExchangeError> {
+        let broken = |reason: String| ExchangeError::Protocol { step, reason };
         let url = Url::parse(link).map_err(|_| broken("a link that is no address".into()))?;
         let of = |url: &Url| (url.scheme().to_owned(), url.port_or_known_default());
         let is_same = of(&url) == of(&self.base) && url.host_str() == self.base.host_str();
@@ -179,12 +199,12 @@ impl Client {
     }
 
     /// Ensures that there is a token, without a request to Graph.
-    pub async fn ask_for_token(&self) -> Result<String, SourceError> {
+    pub async fn ask_for_token(&self) -> Result<String, ExchangeError> {
         let (_, account) = self.token().await?;
         Ok(account)
     }
 
-    async fn token(&self) -> Result<(AccessToken, String), SourceError> {
+    async fn token(&self) -> Result<(AccessToken, String), ExchangeError> {
         match &self.login {
             Login::Bearer {
                 account,
@@ -195,7 +215,7 @@ impl Client {
                 let token = tokens.access_token(account, *resource).await?;
                 Ok((token, account.to_string()))
             }
-            Login::Password { .. } => Err(SourceError::Unusable {
+            Login::Password { .. } => Err(ExchangeError::Unusable {
                 step: Step::Token,
                 reason: "Graph takes no passwords: the mailbox needs a profile".into(),
             }),
@@ -216,7 +236,7 @@ impl Client {
                 return Ok(Answer {
                     step: request.step,
                     response,
-                    timeouts: self.timeouts,
+                    limits: self.limits,
                     _permit: permit,
                 });
             }
@@ -229,13 +249,13 @@ impl Client {
                 continue;
             }
             let asked = asked_pause(response.headers(), self.clock.now());
-            let refusal = refusal(response, self.timeouts, &token).await;
+            let refusal = refusal(response, self.limits, &token).await;
             drop(permit);
             let pause = match (status, asked) {
                 (StatusCode::TOO_MANY_REQUESTS, asked) => asked.unwrap_or(RETRY_AFTER_DEFAULT),
-                (StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT, Some(asked)) => {
-                    asked
-                }
+                (StatusCode::SERVICE_UNAVAILABLE, Some(asked)) => asked,
+                // The server behind a gateway may have carried out anything but a query.
+                (StatusCode::GATEWAY_TIMEOUT, Some(asked)) if request.method.is_safe() => asked,
                 _ => {
                     if status == StatusCode::UNAUTHORIZED {
                         self.token_distrusted.store(true, Ordering::Relaxed);
@@ -252,7 +272,7 @@ impl Client {
     }
 
     /// Waits until another request may start on the mailbox, and for the pause that the server asked for.
-    async fn permit(&self, step: Step) -> Result<SemaphorePermit<'_>, SourceError> {
+    async fn permit(&self, step: Step) -> Result<SemaphorePermit<'_>, ExchangeError> {
         loop {
             let wait = self.pause_left();
             if wait > PAUSE_IN_PLACE_MAX {
@@ -260,8 +280,8 @@ impl Client {
                 return Err(over_limit(step, text, wait));
             }
             tokio::time::sleep(wait).await;
-            let permit = self.permits.acquire().await;
-            let permit = permit.map_err(|_| SourceError::Transient {
+            let permit = self.gate.permits.acquire().await;
+            let permit = permit.map_err(|_| ExchangeError::Transient {
                 step,
                 reason: "the session has ended".into(),
             })?;
@@ -274,6 +294,7 @@ impl Client {
 
     fn pause_left(&self) -> Duration {
         let not_before = *self
+            .gate
             .not_before
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -285,6 +306,7 @@ impl Client {
     fn pause_all(&self, pause: Duration) {
         let until = Instant::now() + pause;
         let mut not_before = self
+            .gate
             .not_before
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -304,7 +326,7 @@ impl Client {
         &self,
         request: &Request<'_>,
         token: &AccessToken,
-    ) -> Result<Response, SourceError> {
+    ) -> Result<Response, ExchangeError> {
         let mut prefer = vec![IMMUTABLE_IDS];
         prefer.extend(request.prefer);
         let mut building = self
@@ -312,30 +334,57 @@ impl Client {
             .request(request.method.clone(), request.url.clone())
             .bearer_auth(token.expose())
             .header("Prefer", prefer.join(", "));
-        if let Some(body) = request.body {
-            building = building.json(body);
-        }
-        let outcome = timeout(self.timeouts.answer, building.send()).await;
-        let outcome = match outcome {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(match self.http.proxy_error(&request.url, &error).await {
-                Some(of_proxy) => of_proxy.into(),
-                None => unreached(request.step, error),
-            }),
-            Err(_) => Err(SourceError::Timeout {
-                step: request.step,
-                secs: self.timeouts.answer.as_secs(),
-            }),
+        let mut size = 0;
+        building = match &request.body {
+            Some(Payload::Json(body)) => building.json(body),
+            Some(Payload::Mime(body)) => {
+                size = body.len();
+                building
+                    .header(CONTENT_TYPE, "text/plain")
+                    .body(body.clone())
+            }
+            Some(Payload::Empty) => building.header(CONTENT_LENGTH, "0"),
+            None => building,
         };
+        let outcome = self
+            .answered(request.step, &request.url, building, size)
+            .await;
+        self.record(request.method.as_str(), &request.url, &outcome);
+        outcome
+    }
+
+    /// Sends a request with a body of this size, and returns the head of the response.
+    async fn answered(
+        &self,
+        step: Step,
+        url: &Url,
+        building: RequestBuilder,
+        size: usize,
+    ) -> Result<Response, ExchangeError> {
+        let data = Duration::from_secs(size as u64 / BYTES_PER_SEC_MIN);
+        let limit = self.limits.answer.saturating_add(data);
+        match timeout(limit, building.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(match self.http.proxy_error(url, &error).await {
+                Some(of_proxy) => of_proxy.into(),
+                None => unreached(step, error),
+            }),
+            Err(_) => Err(ExchangeError::Timeout {
+                step,
+                secs: limit.as_secs(),
+            }),
+        }
+    }
+
+    fn record(&self, method: &str, url: &Url, outcome: &Result<Response, ExchangeError>) {
         let trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trace) = trace.as_ref() {
-            let ended = match &outcome {
+            let ended = match outcome {
                 Ok(response) => format!("HTTP {}", response.status()),
                 Err(error) => error.to_string(),
             };
-            trace.request(request.method.as_str(), request.url.as_str(), &ended);
+            trace.request(method, url.as_str(), &ended);
         }
-        outcome
     }
 
     /// Turns a refusal into the mailbox's error, unless the requested item may be at fault.
@@ -343,41 +392,42 @@ impl Client {
         let text = refusal.to_string();
         let user = self.login.user().to_owned();
         Failure::Failed(match refusal.status {
-            StatusCode::UNAUTHORIZED => SourceError::RefusedLogin {
+            StatusCode::UNAUTHORIZED => ExchangeError::RefusedLogin {
                 user,
-                challenge: None,
                 code: Some(refusal.code),
                 text,
             },
-            status if status.is_redirection() => SourceError::Protocol {
+            status if status.is_redirection() => ExchangeError::Protocol {
                 step,
                 reason: format!("HTTP {status}: a redirect, which is not followed"),
             },
-            StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-            | StatusCode::REQUEST_TIMEOUT => SourceError::Transient { step, reason: text },
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                ExchangeError::Lost { step, reason: text }
+            }
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {
+                ExchangeError::Transient { step, reason: text }
+            }
             _ => return Failure::Refused(refusal),
         })
     }
 
     /// Returns the error for a refusal that is not caused by a single mail.
-    pub fn failed(&self, step: Step, failure: Failure) -> SourceError {
+    pub fn failed(&self, step: Step, failure: Failure) -> ExchangeError {
         let refusal = match failure {
             Failure::Failed(error) => return error,
             Failure::Refused(refusal) => refusal,
         };
         let text = refusal.to_string();
         match refusal.status {
-            StatusCode::FORBIDDEN => SourceError::AccessDenied {
+            StatusCode::FORBIDDEN => ExchangeError::AccessDenied {
                 user: self.login.user().to_owned(),
                 code: refusal.code,
                 text,
             },
-            StatusCode::INSUFFICIENT_STORAGE => SourceError::OverQuota { step, text },
-            status if status.is_server_error() => SourceError::Transient { step, reason: text },
-            _ if refusal.code == "ErrorQuotaExceeded" => SourceError::OverQuota { step, text },
-            _ => SourceError::Refused {
+            StatusCode::INSUFFICIENT_STORAGE => ExchangeError::OverQuota { step, text },
+            status if status.is_server_error() => ExchangeError::Transient { step, reason: text },
+            _ if refusal.code == "ErrorQuotaExceeded" => ExchangeError::OverQuota { step, text },
+            _ => ExchangeError::Refused {
                 step,
                 code: Some(refusal.code),
                 text,
@@ -393,9 +443,9 @@ impl Answer<'_> {
         Some(rfc2822::parse(date).ok()?.timestamp().as_second())
     }
 
-    pub async fn json<T: DeserializeOwned>(self) -> Result<T, SourceError> {
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, ExchangeError> {
         let step = self.step;
-        let broken = |reason: String| SourceError::Protocol { step, reason };
+        let broken = |reason: String| ExchangeError::Protocol { step, reason };
         let kind = content_type(self.response.headers());
         if !kind.starts_with("application/json") {
             return Err(broken(format!(
@@ -417,10 +467,10 @@ impl Answer<'_> {
         self,
         bytes_max: u64,
         room: impl FnMut(u64) -> bool,
-    ) -> Result<Body, SourceError> {
+    ) -> Result<Body, ExchangeError> {
         let kind = content_type(self.response.headers());
         if kind.starts_with("application/json") || kind.starts_with("text/html") {
-            return Err(SourceError::Protocol {
+            return Err(ExchangeError::Protocol {
                 step: self.step,
                 reason: format!("an answer of the type \"{kind}\" instead of a mail"),
             });
@@ -428,7 +478,7 @@ impl Answer<'_> {
         let (step, is_framed) = (self.step, self.is_framed());
         match self.read(bytes_max, room).await? {
             // The connection may have ended too early.
-            Body::Whole(_) if !is_framed => Err(SourceError::Protocol {
+            Body::Whole(_) if !is_framed => Err(ExchangeError::Protocol {
                 step,
                 reason: "a mail without a length, which may be cut off".into(),
             }),
@@ -448,7 +498,7 @@ impl Answer<'_> {
         mut self,
         bytes_max: u64,
         mut room: impl FnMut(u64) -> bool,
-    ) -> Result<Body, SourceError> {
+    ) -> Result<Body, ExchangeError> {
         let stated = self.response.content_length();
         let started = Instant::now();
         let mut body: Vec<u8> = Vec::new();
@@ -466,18 +516,18 @@ impl Answer<'_> {
     }
 
     /// Returns the next part of the body, within the time limits for a stall and for the whole body.
-    async fn chunk(&mut self, started: Instant, read: u64) -> Result<Option<Bytes>, SourceError> {
+    async fn chunk(&mut self, started: Instant, read: u64) -> Result<Option<Bytes>, ExchangeError> {
         let data = Duration::from_secs(read / BYTES_PER_SEC_MIN);
-        let whole = self.timeouts.body.saturating_add(data);
-        let stall = Instant::now() + self.timeouts.stall;
+        let whole = self.limits.body.saturating_add(data);
+        let stall = Instant::now() + self.limits.stall;
         let (end, secs) = match started + whole {
             end if end < stall => (end, whole.as_secs()),
-            _ => (stall, self.timeouts.stall.as_secs()),
+            _ => (stall, self.limits.stall.as_secs()),
         };
         let step = self.step;
         match timeout_at(end, self.response.chunk()).await {
             Ok(chunk) => chunk.map_err(|error| unreached(step, error)),
-            Err(_) => Err(SourceError::Timeout { step, secs }),
+            Err(_) => Err(ExchangeError::Timeout { step, secs }),
         }
     }
 }
@@ -489,8 +539,8 @@ impl Failure {
     }
 }
 
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
         Failure::Failed(error)
     }
 }
@@ -521,10 +571,13 @@ struct ErrorOfBody {
     message: String,
 }
 
-async fn refusal(mut response: Response, timeouts: GraphTimeouts, token: &AccessToken) -> Refusal {
-    let status = response.status();
+async fn refusal(mut response: Response, limits: GraphLimits, token: &AccessToken) -> Refusal {
+    read_refusal(&mut response, limits, &TraceRedactor::new([token.expose()])).await
+}
+
+/// Returns the beginning of a response's body. Failing to read it is not an error of its own.
+async fn bounded(response: &mut Response, limits: GraphLimits) -> Vec<u8> {
     let mut body = Vec::new();
-    // Failing to read the error's text is not an error of its own.
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
             if body.len() + chunk.len() > ERROR_BYTES_MAX {
@@ -533,8 +586,17 @@ async fn refusal(mut response: Response, timeouts: GraphTimeouts, token: &Access
             body.extend_from_slice(&chunk);
         }
     };
-    let _ = timeout(timeouts.stall, read).await;
-    let secrets = TraceRedactor::new([token.expose()]);
+    let _ = timeout(limits.stall, read).await;
+    body
+}
+
+async fn read_refusal(
+    response: &mut Response,
+    limits: GraphLimits,
+    secrets: &TraceRedactor,
+) -> Refusal {
+    let status = response.status();
+    let body = bounded(response, limits).await;
     let clean = |text: &str| shown(&secrets.redact(text));
     match serde_json::from_slice::<ErrorBody>(&body) {
         Ok(ErrorBody { error }) => Refusal {
@@ -550,8 +612,8 @@ async fn refusal(mut response: Response, timeouts: GraphTimeouts, token: &Access
     }
 }
 
-fn over_limit(step: Step, text: &str, pause: Duration) -> SourceError {
-    SourceError::OverLimit {
+fn over_limit(step: Step, text: &str, pause: Duration) -> ExchangeError {
+    ExchangeError::OverLimit {
         step,
         text: text.to_owned(),
         retry_after: Some(pause),
@@ -572,11 +634,11 @@ fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// Shortens the server's text and removes control characters.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     harmless_chars(text.trim()).take(TEXT_CHARS).collect()
 }
 
-fn unreached(step: Step, error: reqwest::Error) -> SourceError {
+fn unreached(step: Step, error: reqwest::Error) -> ExchangeError {
     let error = error.without_url();
     let reason = chain(&error);
     let mut cause = std::error::Error::source(&error);
@@ -587,24 +649,24 @@ fn unreached(step: Step, error: reqwest::Error) -> SourceError {
                 .get_ref()
                 .and_then(|inner| inner.downcast_ref::<rustls::Error>());
             if let Some(of_tls) = of_tls {
-                return SourceError::Tls {
+                return ExchangeError::Tls {
                     reason,
                     cause: Some(of_tls.clone()),
                 };
             }
             if error.is_connect() && io.kind() == std::io::ErrorKind::ConnectionRefused {
                 let why = Unreachable::Refused;
-                return SourceError::Unreachable { why, reason };
+                return ExchangeError::Unreachable { why, reason };
             }
         }
         cause = found.source();
     }
     match error.is_connect() {
-        true => SourceError::Unreachable {
+        true => ExchangeError::Unreachable {
             why: Unreachable::Other,
             reason,
         },
-        false => SourceError::Transient { step, reason },
+        false => ExchangeError::Lost { step, reason },
     }
 }
 

@@ -6,17 +6,17 @@ use postroom_core::harmless::harmless_chars;
 use postroom_net::Step;
 
 use super::xml::{Element, escaped};
-use crate::SourceError;
+use crate::ExchangeError;
 
 /// The schema version of requests: that of Exchange 2013 SP1, the first that can suppress read receipts.
-pub(super) const SERVER_VERSION: &str = "Exchange2013_SP1";
+pub const SERVER_VERSION: &str = "Exchange2013_SP1";
 /// The longest pause that a server can ask for; a longer one is cut to this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60 * 60);
 /// How much of a server's explanation is kept.
 const TEXT_CHARS: usize = 300;
 
 /// Wraps a request in its envelope, on behalf of a mailbox's owner if one is given.
-pub(super) fn envelope(impersonated: Option<&str>, body: &str) -> String {
+pub fn envelope(impersonated: Option<&str>, body: &str) -> String {
     let header = impersonated.map_or_else(String::new, |address| {
         format!(
             "<t:ExchangeImpersonation><t:ConnectingSID><t:SmtpAddress>{}</t:SmtpAddress></t:ConnectingSID></t:ExchangeImpersonation>",
@@ -35,7 +35,7 @@ pub(super) fn envelope(impersonated: Option<&str>, body: &str) -> String {
 
 /// An operation, or a part of it, that the server refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// The ResponseCode; empty if the fault has none.
     pub code: String,
     /// The server's explanation.
@@ -45,7 +45,7 @@ pub(super) struct Refusal {
 
 /// The meaning of a ResponseCode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// The server throttles the caller for a while.
     Busy,
     /// A temporary failure of the server itself.
@@ -107,34 +107,33 @@ impl Refusal {
         }
     }
 
-    /// Converts the refusal to the error of a step. `folder` is the folder that the step concerns.
-    pub fn into_error(self, step: Step, folder: &str) -> SourceError {
-        let kind = self.kind();
-        let text = match (self.code.is_empty(), self.text.is_empty()) {
-            (true, _) => self.text,
+    /// Returns the code and the server's explanation, as far as there are any.
+    pub fn describe(&self) -> String {
+        match (self.code.is_empty(), self.text.is_empty()) {
+            (true, _) => self.text.clone(),
             (_, true) => self.code.clone(),
             _ => format!("{}: {}", self.code, self.text),
-        };
-        match kind {
-            Kind::Busy => SourceError::OverLimit {
+        }
+    }
+
+    /// Converts the refusal to the error of a step.
+    pub fn into_error(self, step: Step) -> ExchangeError {
+        let text = self.describe();
+        match self.kind() {
+            Kind::Busy => ExchangeError::OverLimit {
                 step,
                 text,
                 retry_after: self.back_off,
             },
-            Kind::Passing => SourceError::Transient { step, reason: text },
-            Kind::NoMailbox => SourceError::NotConnected { text },
-            Kind::AccessDenied if step == Step::Select => SourceError::NotConnected { text },
-            Kind::FolderMissing | Kind::ItemGone if step == Step::Select => SourceError::Folder {
-                folder: folder.to_owned(),
-                missing: true,
-                text,
-            },
-            Kind::OverQuota => SourceError::OverQuota { step, text },
-            Kind::Version => SourceError::Protocol {
+            Kind::Passing => ExchangeError::Transient { step, reason: text },
+            Kind::NoMailbox => ExchangeError::NotConnected { text },
+            Kind::AccessDenied if step == Step::Select => ExchangeError::NotConnected { text },
+            Kind::OverQuota => ExchangeError::OverQuota { step, text },
+            Kind::Version => ExchangeError::Protocol {
                 step,
                 reason: format!("the server is older than {SERVER_VERSION}: {text}"),
             },
-            _ => SourceError::Refused {
+            _ => ExchangeError::Refused {
                 step,
                 code: Some(self.code).filter(|code| !code.is_empty()),
                 text,
@@ -144,7 +143,7 @@ impl Refusal {
 }
 
 /// Returns the response messages of a response in order, each as its element or its refusal. A fault refuses all of them.
-pub(super) fn messages<'r, 'x>(
+pub fn messages<'r, 'x>(
     root: &'r Element<'x>,
 ) -> Result<Vec<Result<&'r Element<'x>, Refusal>>, Option<Refusal>> {
     let body = root.child("Body").filter(|_| root.name == "Envelope");
@@ -203,12 +202,12 @@ fn back_off(element: &Element<'_>) -> Option<Duration> {
 }
 
 /// Returns a server's text on one line, shortened.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     harmless_chars(text.trim()).take(TEXT_CHARS).collect()
 }
 
 /// Returns `ItemId` elements for a list of ids.
-pub(super) fn item_ids<S: AsRef<str>>(ids: &[S]) -> String {
+pub fn item_ids<S: AsRef<str>>(ids: &[S]) -> String {
     ids.iter()
         .map(|id| format!("<t:ItemId Id=\"{}\"/>", escaped(id.as_ref())))
         .collect()
@@ -237,8 +236,8 @@ mod tests {
         let message = "<m:R><m:ResponseMessages><m:M ResponseClass=\"Success\"/><m:M ResponseClass=\"Error\"><m:MessageText>busy</m:MessageText>\
             <m:ResponseCode>ErrorServerBusy</m:ResponseCode><m:MessageXml><t:Value Name=\"BackOffMilliseconds\">2500</t:Value></m:MessageXml></m:M></m:ResponseMessages></m:R>";
         for body in [fault.as_str(), message] {
-            let error = refusal(body).unwrap().into_error(Step::List, "INBOX");
-            let SourceError::OverLimit {
+            let error = refusal(body).unwrap().into_error(Step::List);
+            let ExchangeError::OverLimit {
                 text, retry_after, ..
             } = error
             else {
