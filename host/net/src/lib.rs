@@ -1,6 +1,7 @@
 //! The parts shared by all mail protocols: dialling, TLS, the steps of a probe, and the redacted protocol trace.
 
 mod dial;
+mod dial_limits;
 mod probe;
 mod redact;
 mod step;
@@ -8,6 +9,7 @@ mod tls;
 pub mod trace;
 
 pub use dial::{ConnectError, Stream, Unreachable, dial, is_loopback, within};
+pub use dial_limits::{DialLimits, DialPermit, HostDials};
 pub use probe::{FailedStep, ProbeReporter, ProbeStep};
 pub use redact::{REDACTED, TraceRedactor};
 pub use step::Step;

@@ -20,10 +20,11 @@ use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Position, counted};
 use postroom_net::{
-    ProbeReporter, ProbeStep, Step, TlsMode, Trace, dial, handshake, server_name, within,
+    HostDials, ProbeReporter, ProbeStep, Step, TlsMode, Trace, dial, handshake, server_name, within,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::source::permit;
 use crate::{Acknowledge, Batch, FetchLimits, Import, KnownPositions, Source, SourceError};
 use folders::Opened;
 use http::{Answer, Exchange, Request, protocol};
@@ -103,6 +104,7 @@ pub fn ews(
             folders: HashMap::new(),
         },
         tls,
+        dials: None,
         known: None,
         page: None,
         refused: None,
@@ -114,6 +116,7 @@ pub fn ews(
 pub struct EwsSource {
     session: Session,
     tls: Arc<rustls::ClientConfig>,
+    dials: Option<HostDials>,
     known: Option<Arc<dyn KnownPositions>>,
     page: Option<Page>,
     refused: Option<Refused>,
@@ -132,6 +135,7 @@ struct Session {
 #[async_trait]
 impl Source for EwsSource {
     async fn connect(&mut self) -> Result<(), SourceError> {
+        let _permit = permit(self.dials.as_ref()).await;
         let outcome = self.session.ready().await.map(drop);
         self.judged(outcome)
     }
@@ -168,6 +172,10 @@ impl Source for EwsSource {
 
     fn set_trace(&mut self, trace: Trace) {
         self.session.exchange.trace = Some(trace);
+    }
+
+    fn set_dials(&mut self, dials: HostDials) {
+        self.dials = Some(dials);
     }
 
     fn set_clock(&mut self, clock: Clock) {

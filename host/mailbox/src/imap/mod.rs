@@ -26,9 +26,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Import, Position};
-use postroom_net::{ProbeReporter, ProbeStep, Step, TlsMode, Trace};
+use postroom_net::{HostDials, ProbeReporter, ProbeStep, Step, TlsMode, Trace};
 use serde::{Deserialize, Serialize};
 
+use crate::source::permit;
 use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError, bearer};
 use connection::Connection;
 use copy::Copied;
@@ -92,6 +93,7 @@ pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>
         login,
         tls,
         trace: None,
+        dials: None,
         clock: Clock::system(),
         connection: None,
         backlog: None,
@@ -108,6 +110,7 @@ pub struct ImapSource {
     login: Login,
     tls: Arc<rustls::ClientConfig>,
     trace: Option<Trace>,
+    dials: Option<HostDials>,
     clock: Clock,
     connection: Option<Connection>,
     backlog: Option<Backlog>,
@@ -161,6 +164,10 @@ impl Source for ImapSource {
         self.trace = Some(trace);
     }
 
+    fn set_dials(&mut self, dials: HostDials) {
+        self.dials = Some(dials);
+    }
+
     fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
     }
@@ -212,6 +219,7 @@ impl ImapSource {
         let connection = match usable {
             Some(connection) => connection,
             None => {
+                let _permit = permit(self.dials.as_ref()).await;
                 let (mut connection, signed_in) =
                     Connection::open(&self.settings, &self.tls, self.trace.as_ref(), probe).await?;
                 if !signed_in {
