@@ -9,6 +9,7 @@ use anyhow::bail;
 use postroom_auth::{RefreshStep, Tokens};
 use postroom_core::{Clock, MailboxState, RawMessage};
 use postroom_mailbox::{InFlight, Source};
+use postroom_net::DialLimits;
 use postroom_store::{Journal, OutboxKind, Store, StoreError};
 use rustls::ClientConfig;
 use tokio::sync::watch;
@@ -202,6 +203,7 @@ impl Service {
                     &clock,
                     &tokens,
                     &tls,
+                    line.dials(),
                 ),
                 mailbox.every,
                 in_flight.clone(),
@@ -258,6 +260,8 @@ impl Service {
             stop: self.stop.clone(),
         };
         parts.spawn("retention", retention.serve());
+        let freshness = self.line.freshness();
+        parts.spawn("freshness", freshness.serve(self.stop.clone()));
         parts.spawn(
             "expiry notices",
             expiry::report(self.config.clone(), self.clock.clone(), self.stop.clone()),
@@ -510,8 +514,12 @@ fn source(
     clock: &Clock,
     tokens: &Ready<Arc<Tokens>>,
     tls: &Arc<ClientConfig>,
+    dials: &Arc<DialLimits>,
 ) -> Ready<Box<dyn Source>> {
     let mut source = connections::source(mailbox, tokens, tls)?;
+    if let Some(server) = mailbox.source.server() {
+        source.set_dials(dials.to(&server.host));
+    }
     let known = JournalPositions::new(journal, &mailbox.name);
     source.set_known(Arc::new(known));
     source.set_clock(clock.clone());

@@ -58,6 +58,8 @@ const DEFAULT_KEEP_RAW: Duration = Duration::from_secs(90 * 24 * 3600);
 const MAX_KEEP_RAW: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 /// The largest configuration that is read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
+/// The number of checks for which the default freshness objective leaves time, so that one failed check raises no alert.
+const CHECKS_WITHIN_FRESH: u32 = 3;
 
 /// A complete configuration. Every name in it refers to something defined; lists are in the order of the file.
 #[derive(Debug, Clone)]
@@ -131,6 +133,22 @@ pub struct LineLimits {
     pub loaded_total: usize,
     /// How long a stopped service waits for work in progress.
     pub drain: Duration,
+    /// The freshness objective of mailboxes without their own.
+    pub fresh: FreshnessObjective,
+    /// The most connection attempts to one mail server at the same time.
+    pub dials_per_host: u32,
+    /// The most connection attempts in a second, to all mail servers together.
+    pub dials_per_second: u32,
+    /// The most mailboxes of one tenant that fetch mail at the same time.
+    pub fetches_per_tenant: u32,
+}
+
+/// The age of a mailbox's last successful check at which an alert is raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreshnessObjective {
+    /// No alert is raised.
+    Off,
+    Within(Duration),
 }
 
 /// A client of the managed service provider.
@@ -194,6 +212,8 @@ pub struct MailboxConfig {
     pub trusted: Vec<String>,
     /// The polling interval, in addition to the server's notifications.
     pub every: Duration,
+    /// Its own freshness objective; see [`Config::freshness_objective`].
+    pub fresh: Option<FreshnessObjective>,
     /// The acknowledgement of a decided mail.
     pub after_done: After,
     /// The acknowledgement of a quarantined mail.
@@ -360,7 +380,29 @@ impl Sink {
     }
 }
 
+impl FreshnessObjective {
+    /// Returns the age, or `None` if no alert is raised.
+    pub fn within(self) -> Option<Duration> {
+        match self {
+            Self::Off => None,
+            Self::Within(age) => Some(age),
+        }
+    }
+}
+
 impl Config {
+    /// Returns the age of a mailbox's last successful check at which an alert is raised, or `None` for no alert. The default gives
+    /// a mailbox that is seldom checked the time for [`CHECKS_WITHIN_FRESH`] checks.
+    pub fn freshness_objective(&self, mailbox: &MailboxConfig) -> Option<Duration> {
+        match mailbox.fresh {
+            Some(own) => own.within(),
+            None => {
+                let default = self.limits.fresh.within()?;
+                Some(default.max(mailbox.every * CHECKS_WITHIN_FRESH))
+            }
+        }
+    }
+
     /// Reads a configuration with the secrets that it names. Returns every problem, not only the first. A missing secret counts
     /// as a problem only if there are others: by itself, it stops only the parts that need it.
     pub fn load(file: &Path) -> Result<Self, Problems> {

@@ -1,15 +1,17 @@
 //! Reads `[mailboxes.*]`: the sources of mail, the rules that decide it, and its handling on the server.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use postroom_core::After;
 
+use super::limits;
 use super::profiles::AllProfileFacts;
 use super::reader::{Item, Section, quoted};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
-use super::{Declared, MailboxConfig, Names, SourceConfig, authentication};
+use super::{Declared, FreshnessObjective, MailboxConfig, Names, SourceConfig, authentication};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -42,6 +44,7 @@ pub struct Read<'r> {
 enum Identity {
     Address(String),
     Source(Vec<String>),
+    Spool(PathBuf),
 }
 
 /// The first mailbox with an identity: its path and place.
@@ -86,6 +89,9 @@ fn read_one(
         Some(item) => item.duration(EVERY),
         None => Some(DEFAULT_EVERY),
     };
+    let fresh = section
+        .item("fresh")
+        .map(|item| read_freshness(&item, every));
     let (names, rules, sound) = rules::read(section.item("rules"));
     if let Some(tenant) = &tenant {
         chains.push(ChainConfig {
@@ -154,6 +160,7 @@ fn read_one(
         source: source?,
         trusted: trusted?,
         every: every?,
+        fresh: fresh.map_or(Some(None), |fresh| fresh.map(Some))?,
         after_done,
         after_failed,
         rules,
@@ -170,6 +177,21 @@ fn profiles(section: &Section, around: &Surroundings) -> Vec<String> {
         .peek("outgoing")
         .and_then(|name| around.outgoing_profiles.get(name).cloned());
     own.into_iter().chain(outgoing).collect()
+}
+
+/// Reads a mailbox's freshness objective. One that a mailbox exceeds between two checks would always raise an alert.
+fn read_freshness(item: &Item, every: Option<Duration>) -> Option<FreshnessObjective> {
+    let fresh = limits::read_fresh(item)?;
+    if let (Some(within), Some(every)) = (fresh.within(), every)
+        && within <= every
+    {
+        item.problem(
+            "is not longer than the time between two checks (`every`)",
+            "write a longer duration, at least three times `every`, or check more often",
+        );
+        return None;
+    }
+    Some(fresh)
 }
 
 /// Reads the size of a protocol log. A source without a server has none.
@@ -282,6 +304,29 @@ pub fn sound_folder(item: &Item, text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// Refuses a spool inside another one, or around it: each would read the other's mail. Returns false if it was refused.
+fn refuse_nested(mailbox: &Item, source: Option<&SourceConfig>, taken: &Taken) -> bool {
+    let Some(path) = source.and_then(SourceConfig::path) else {
+        return true;
+    };
+    let path: PathBuf = path.components().collect();
+    let nested = taken.iter().filter_map(|(identity, by)| match identity {
+        Identity::Spool(other) if path == *other => None,
+        Identity::Spool(other) => {
+            (path.starts_with(other) || other.starts_with(&path)).then_some(by)
+        }
+        _ => None,
+    });
+    let Some((name, place)) = nested.min() else {
+        return true;
+    };
+    mailbox.problem(
+        format!("its folder and that of {name} lie in each other ({place})"),
+        "give each spool mailbox a folder outside of the others",
+    );
+    false
+}
+
 /// Refuses a mailbox with the same identity as an earlier one. Returns false if it was refused.
 fn claim<'r>(
     mailbox: &Item<'r>,
@@ -308,7 +353,7 @@ fn claim<'r>(
             identity.help,
         ));
     }
-    let mut unique = true;
+    let mut unique = refuse_nested(mailbox, source, taken);
     for (item, identity, what, cure) in identities {
         if let Some((other, place)) = taken.get(&identity) {
             // One problem is enough: mailboxes that share the address usually share the folder.
@@ -324,6 +369,13 @@ fn claim<'r>(
             let place = mailbox.reader.place(item.at);
             taken.insert(identity, (mailbox.path.clone(), place));
         }
+    }
+    if let Some(path) = source.and_then(SourceConfig::path) {
+        let place = mailbox.reader.place(mailbox.at);
+        let identity = Identity::Spool(path.components().collect());
+        taken
+            .entry(identity)
+            .or_insert((mailbox.path.clone(), place));
     }
     unique
 }

@@ -15,5 +15,6 @@ mod operation;
 mod outbox;
 mod positions;
 mod recorded;
+mod service_alerts;
 mod shadow;
 mod sqlite;
