@@ -95,3 +95,32 @@ fn a_mailbox_that_is_not_checked_raises_one_alert_over_restarts_and_resolves_it(
     // Only the mail counts.
     room.assert_balanced(1);
 }
+
+#[test]
+fn a_full_outbox_makes_a_mailbox_late() {
+    let room = room();
+    std::fs::remove_file(room.path().join("support")).unwrap();
+    let text = std::fs::read_to_string(room.path().join("postroom.toml")).unwrap();
+    // Nobody listens at port 1, so every delivery waits.
+    let (config, _) = text.split_once("[sinks.psa]").unwrap();
+    let (_, mailboxes) = text.split_once("[mailboxes.support]").unwrap();
+    room.write(
+        "postroom.toml",
+        format!(
+            "{config}[limits]\noutbox_entries = 1\n[sinks.psa]\nkind = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\nsecret = {{ file = \"secret\" }}\n[mailboxes.support]{mailboxes}"
+        ),
+    );
+    room.write("support/one.eml", mail("decided", "first"));
+    let running = room.start();
+    room.await_decision("decided");
+    room.write("support/two.eml", mail("waits", "second"));
+    let firing = || {
+        let items = room.items();
+        let alert = items.iter().find(|it| it["alert_key"] == KEY);
+        alert.is_some_and(|it| {
+            it["state"] == "firing" && it["fields"]["mailbox_state"] == "outbox-full"
+        })
+    };
+    assert!(wait_for(PATIENCE, firing), "{}", running.log());
+    assert_eq!(running.stop(), Some(0));
+}
