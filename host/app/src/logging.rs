@@ -34,8 +34,8 @@ pub fn start() {
     log_panics();
 }
 
-/// Logs each panic with its place, within the span of the part that panicked, so that the line names its mailbox. Whoever catches
-/// the panic logs the consequence.
+/// Logs each panic with its place, within the span of the part that panicked, so that the line names its mailbox. The code that
+/// catches the panic logs the consequence.
 fn log_panics() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -4,6 +4,7 @@ mod accounts;
 mod authentication;
 mod bare;
 mod documents;
+mod freshness;
 mod include;
 mod limits;
 mod mailboxes;
@@ -40,6 +41,7 @@ use rustls_pki_types::CertificateDer;
 use accounts::Places;
 pub use bare::bare_text;
 use documents::{Files, WHOLE, folder, included, named, parse, text, with_files};
+pub use freshness::FreshnessObjective;
 use mailboxes::Surroundings;
 pub use misconfigured::Misconfigured;
 pub use postroom_core::Import;
@@ -58,8 +60,6 @@ const DEFAULT_KEEP_RAW: Duration = Duration::from_secs(90 * 24 * 3600);
 const MAX_KEEP_RAW: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 /// The largest configuration that is read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// The number of checks for which the default freshness objective leaves time, so that one failed check raises no alert.
-const CHECKS_WITHIN_FRESH: u32 = 3;
 
 /// A complete configuration. Every name in it refers to something defined; lists are in the order of the file.
 #[derive(Debug, Clone)]
@@ -141,14 +141,6 @@ pub struct LineLimits {
     pub dials_per_second: u32,
     /// The most mailboxes of one tenant that fetch mail at the same time.
     pub fetches_per_tenant: u32,
-}
-
-/// The age of a mailbox's last successful check at which an alert is raised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FreshnessObjective {
-    /// No alert is raised.
-    Off,
-    Within(Duration),
 }
 
 /// A client of the managed service provider.
@@ -380,29 +372,7 @@ impl Sink {
     }
 }
 
-impl FreshnessObjective {
-    /// Returns the age, or `None` if no alert is raised.
-    pub fn within(self) -> Option<Duration> {
-        match self {
-            Self::Off => None,
-            Self::Within(age) => Some(age),
-        }
-    }
-}
-
 impl Config {
-    /// Returns the age of a mailbox's last successful check at which an alert is raised, or `None` for no alert. The default gives
-    /// a mailbox that is seldom checked the time for [`CHECKS_WITHIN_FRESH`] checks.
-    pub fn freshness_objective(&self, mailbox: &MailboxConfig) -> Option<Duration> {
-        match mailbox.fresh {
-            Some(own) => own.within(),
-            None => {
-                let default = self.limits.fresh.within()?;
-                Some(default.max(mailbox.every * CHECKS_WITHIN_FRESH))
-            }
-        }
-    }
-
     /// Reads a configuration with the secrets that it names. Returns every problem, not only the first. A missing secret counts
     /// as a problem only if there are others: by itself, it stops only the parts that need it.
     pub fn load(file: &Path) -> Result<Self, Problems> {

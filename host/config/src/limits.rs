@@ -8,8 +8,8 @@ use postroom_core::{
     StrikeLimits, TestLimits,
 };
 
-use super::reader::{Item, Section};
-use super::{FreshnessObjective, LineLimits};
+use super::reader::Section;
+use super::{FreshnessObjective, LineLimits, freshness};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -44,9 +44,6 @@ const IN_FLIGHT: RangeInclusive<u64> = MIB..=64 * GIB;
 /// Allowed numbers of generations: the newest, and at least one to roll back to.
 const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
 const GENERATION_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
-/// Allowed freshness objectives. Anything longer is noticed by the people who write.
-const FRESH: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 60 * 60);
 const DIALS_PER_HOST: RangeInclusive<u64> = 1..=1000;
 const DIALS_PER_SECOND: RangeInclusive<u64> = 1..=10_000;
 const FETCHES: RangeInclusive<u64> = 1..=1000;
@@ -255,7 +252,7 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     if let Some(drain) = section.item("drain").and_then(|it| it.duration(DRAIN)) {
         limits.drain = drain;
     }
-    if let Some(fresh) = section.item("fresh").and_then(|it| read_fresh(&it)) {
+    if let Some(fresh) = section.item("fresh").and_then(|it| freshness::read(&it)) {
         limits.fresh = fresh;
     }
     set_count(
@@ -283,14 +280,6 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
         set_count(&section, "per_tenant", COUNT, &mut automatic.per_tenant);
         section.finish();
     }
-}
-
-/// Reads a freshness objective: a duration or `"off"`.
-pub fn read_fresh(item: &Item) -> Option<FreshnessObjective> {
-    if item.value().as_str() == Some("off") {
-        return Some(FreshnessObjective::Off);
-    }
-    item.duration(FRESH).map(FreshnessObjective::Within)
 }
 
 fn set_size<T: TryFrom<u64>>(

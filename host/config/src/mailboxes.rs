@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use postroom_core::After;
 
-use super::limits;
 use super::profiles::AllProfileFacts;
 use super::reader::{Item, Section, quoted};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
-use super::{Declared, FreshnessObjective, MailboxConfig, Names, SourceConfig, authentication};
+use super::{Declared, MailboxConfig, Names, SourceConfig, authentication, freshness};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
 const EVERY: std::ops::RangeInclusive<Duration> =
@@ -91,7 +90,7 @@ fn read_one(
     };
     let fresh = section
         .item("fresh")
-        .map(|item| read_freshness(&item, every));
+        .map(|item| freshness::read_of_mailbox(&item, every));
     let (names, rules, sound) = rules::read(section.item("rules"));
     if let Some(tenant) = &tenant {
         chains.push(ChainConfig {
@@ -177,21 +176,6 @@ fn profiles(section: &Section, around: &Surroundings) -> Vec<String> {
         .peek("outgoing")
         .and_then(|name| around.outgoing_profiles.get(name).cloned());
     own.into_iter().chain(outgoing).collect()
-}
-
-/// Reads a mailbox's freshness objective. One that a mailbox exceeds between two checks would always raise an alert.
-fn read_freshness(item: &Item, every: Option<Duration>) -> Option<FreshnessObjective> {
-    let fresh = limits::read_fresh(item)?;
-    if let (Some(within), Some(every)) = (fresh.within(), every)
-        && within <= every
-    {
-        item.problem(
-            "is not longer than the time between two checks (`every`)",
-            "write a longer duration, at least three times `every`, or check more often",
-        );
-        return None;
-    }
-    Some(fresh)
 }
 
 /// Reads the size of a protocol log. A source without a server has none.

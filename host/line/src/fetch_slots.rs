@@ -61,7 +61,7 @@ mod tests {
         let take = |tenant, may_wait| slots.take(tenant, may_wait).now_or_never();
         let held = (take("busy", true).unwrap(), take("busy", true).unwrap());
         assert!(held.0.is_some() && held.1.is_some());
-        // One that may wait does, one that holds mail goes on without.
+        // A caller that may wait does so; one that holds mail gets nothing.
         assert!(take("busy", true).is_none());
         assert!(take("busy", false).unwrap().is_none());
         assert!(take("quiet", true).unwrap().is_some());

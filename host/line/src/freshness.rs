@@ -1,6 +1,6 @@
 //! Freshness of mailboxes: a mailbox that is not checked successfully for too long raises one alert, which is resolved when it is.
 //!
-//! Ages are measured with a clock that never jumps, and begin anew with each start. The store knows which alerts are firing, so that
+//! Ages are measured with a clock that never jumps, and start from zero at each start. The store knows which alerts are firing, so that
 //! a restart raises none twice.
 
 use std::collections::{BTreeMap, HashMap};

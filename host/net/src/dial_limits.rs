@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// So many that the pace delays nothing.
+    /// A rate at which the pace delays nothing.
     const ANY: u32 = 1_000_000;
 
     /// Returns when 2,000 attempts that are all wanted at the same time may begin.

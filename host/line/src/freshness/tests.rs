@@ -1,3 +1,5 @@
+//! Freshness over time, without waiting: a look at each moment, on a real store.
+
 use postroom_store::sqlite::SqliteStore;
 use postroom_store::{Filter, Store, Upkeep};
 use tempfile::TempDir;

@@ -16,7 +16,7 @@ use postroom_net::ProbeStep;
 pub enum Weakness {
     /// The first fetch panics.
     PanicsInFetch,
-    /// So does ending the session after it.
+    /// The first fetch panics, and the end of the session after it panics too.
     PanicsInFetchAndClose,
     /// No fetch ever ends.
     Hangs,
