@@ -159,10 +159,14 @@ async fn serve_beside(
     let mailbox = first.mailbox().clone();
     let first = Intake::new(service.line.clone(), mailbox, Ok(source), every, room, None);
     service.intakes.insert(0, first);
-    let running = tokio::spawn(service.run());
+    let mut running = tokio::spawn(service.run());
     let (mut decided, mut states) = (Vec::new(), Vec::new());
     while decided.len() < wanted {
-        match events.next().await.unwrap() {
+        let heard = tokio::select! {
+            heard = events.next() => heard.unwrap(),
+            ended = &mut running => panic!("the service ended: {ended:?}"),
+        };
+        match heard {
             Heard::Event(LineEvent::Decided(commit)) => {
                 decided.extend(commit.iter().map(|it| it.mailbox.name.clone()));
             }

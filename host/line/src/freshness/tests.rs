@@ -182,6 +182,17 @@ async fn a_restart_neither_repeats_an_alert_nor_resolves_it_before_a_check() {
 }
 
 #[tokio::test]
+async fn the_first_check_after_a_restart_resolves_an_alert_of_the_last_run() {
+    let room = Room::new();
+    room.look(10).await;
+    let room = room.restarted(60).await;
+    room.checked("support", 61);
+    room.look(61).await;
+    assert_eq!(room.states(), [("resolved".to_owned(), 2)]);
+    assert_eq!(room.deliveries(), 2);
+}
+
+#[tokio::test]
 async fn a_host_that_was_down_gives_its_mailboxes_the_whole_window() {
     let room = Room::new();
     room.checked("support", 0);
