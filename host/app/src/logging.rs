@@ -5,6 +5,7 @@ mod context;
 mod lines;
 
 use std::io::{self, IsTerminal, Write};
+use std::{env, panic};
 
 use postroom_core::harmless::visible;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
@@ -30,6 +31,24 @@ pub fn start() {
         .event_format(Lines)
         .with_filter(Budget::default());
     base("warn,postroom=info").with(lines).init();
+    log_panics();
+}
+
+/// Logs each panic with its place, within the span of the part that panicked, so that the line names its mailbox. The code that
+/// catches the panic logs the consequence.
+fn log_panics() {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let place = info.location().map(ToString::to_string);
+        let message = info.payload_as_str().unwrap_or("without a message");
+        tracing::error!(
+            place,
+            "panicked: {message}; this is a bug in Postroom, please report it with the log"
+        );
+        if env::var_os("RUST_BACKTRACE").is_some() {
+            default(info);
+        }
+    }));
 }
 
 /// Starts logging to a view that shows saves and mails itself. It does not log the creation of the

@@ -237,6 +237,8 @@ impl Service {
             stop: self.stop.clone(),
         };
         parts.spawn("retention", retention.serve());
+        let freshness = line.freshness();
+        parts.spawn("freshness", freshness.serve(self.stop.clone()));
         let clock = self.means.clock.clone();
         parts.spawn(
             "expiry notices",

@@ -55,6 +55,8 @@ pub enum State {
     Expiring,
     Failed,
     SignedOut,
+    /// No token was obtained yet, and nobody needs to sign in.
+    Untried,
 }
 
 impl State {
@@ -65,6 +67,7 @@ impl State {
             State::Expiring => "expiring",
             State::Failed => "failed",
             State::SignedOut => "signed-out",
+            State::Untried => "untried",
         }
     }
 }
@@ -331,7 +334,23 @@ impl View<'_> {
         let next = ends
             .first()
             .map(|end| format!("Next: {} on {}.", end.what, day(end.at)));
+        if self.is_untried() {
+            let untried = format!(
+                "No token was obtained yet; the service requests one when it needs it. To try now, run: {}",
+                sign_in_command(self.account)
+            );
+            let text = next.map_or(untried.clone(), |next| format!("{untried}. {next}"));
+            return (State::Untried, text);
+        }
         (State::Ok, next.unwrap_or_default())
+    }
+
+    /// Returns whether an account that needs no person never had a token, so that nobody knows whether it works.
+    fn is_untried(&self) -> bool {
+        let refreshed = self
+            .kept
+            .is_some_and(|record| record.last_refresh.is_some());
+        !self.profile.grant.is_interactive() && !refreshed && !self.has_access_token()
     }
 
     fn ends(&self) -> Vec<End> {

@@ -6,6 +6,22 @@ use serde::Serialize;
 
 use super::{Config, LineLimits, MailboxConfig};
 
+/// A limit, as a number.
+type OneLimit = fn(&LineLimits) -> u64;
+
+/// The limits that a service takes over only when it starts; see `started_with`.
+const AT_START: [(&str, OneLimit); 7] = [
+    ("limits.in_flight_bytes", |it| it.in_flight_bytes),
+    ("limits.loaded_total", |it| it.loaded_total as u64),
+    ("limits.generations", |it| it.generations),
+    ("limits.generation_bytes", |it| it.generation_bytes),
+    ("limits.dials_per_host", |it| it.dials_per_host.into()),
+    ("limits.dials_per_second", |it| it.dials_per_second.into()),
+    ("limits.fetches_per_tenant", |it| {
+        it.fetches_per_tenant.into()
+    }),
+];
+
 /// What differs between a configuration and the one before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
@@ -65,25 +81,12 @@ impl Changes {
             ("vault", before.vault_key != after.vault_key),
             ("tls", before.extra_roots != after.extra_roots),
             ("proxy", before.proxies != after.proxies),
-            (
-                "limits.in_flight_bytes",
-                before.limits.in_flight_bytes != after.limits.in_flight_bytes,
-            ),
-            (
-                "limits.loaded_total",
-                before.limits.loaded_total != after.limits.loaded_total,
-            ),
-            (
-                "limits.generations",
-                before.limits.generations != after.limits.generations,
-            ),
-            (
-                "limits.generation_bytes",
-                before.limits.generation_bytes != after.limits.generation_bytes,
-            ),
         ];
         let waits = waits.iter().filter(|(_, differs)| *differs);
         self.at_restart = waits.map(|(name, _)| *name).collect();
+        let (b, a) = (&before.limits, &after.limits);
+        let limits = AT_START.iter().filter(|(_, of)| of(b) != of(a));
+        self.at_restart.extend(limits.map(|(name, _)| *name));
         let applied = [
             ("keep_raw", before.keep_raw != after.keep_raw),
             (
@@ -157,6 +160,9 @@ impl LineLimits {
             loaded_total: self.loaded_total,
             generations: self.generations,
             generation_bytes: self.generation_bytes,
+            dials_per_host: self.dials_per_host,
+            dials_per_second: self.dials_per_second,
+            fetches_per_tenant: self.fetches_per_tenant,
             ..after.clone()
         }
     }

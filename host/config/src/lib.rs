@@ -5,6 +5,7 @@ mod authentication;
 mod bare;
 mod changes;
 mod documents;
+mod freshness;
 mod include;
 mod limits;
 mod mailboxes;
@@ -47,6 +48,7 @@ pub use bare::bare_text;
 pub use changes::{Changes, PartKind, PartName};
 pub use documents::Documents;
 use documents::{Files, Texts, WHOLE, folder, included, named, parse, text, with_files};
+pub use freshness::FreshnessObjective;
 use mailboxes::Surroundings;
 pub use misconfigured::Misconfigured;
 pub use postroom_core::Import;
@@ -145,6 +147,14 @@ pub struct LineLimits {
     pub loaded_total: usize,
     /// How long a stopped service waits for work in progress.
     pub drain: Duration,
+    /// The freshness objective of mailboxes without their own.
+    pub fresh: FreshnessObjective,
+    /// The most connection attempts to one mail server at the same time.
+    pub dials_per_host: u32,
+    /// The most connection attempts in a second, to all mail servers together.
+    pub dials_per_second: u32,
+    /// The most mailboxes of one tenant that fetch mail at the same time.
+    pub fetches_per_tenant: u32,
 }
 
 /// A client of the managed service provider.
@@ -209,6 +219,8 @@ pub struct MailboxConfig {
     pub proxies: Proxies,
     /// The polling interval, in addition to the server's notifications.
     pub every: Duration,
+    /// Its own freshness objective; see [`Config::freshness_objective`].
+    pub fresh: Option<FreshnessObjective>,
     /// The acknowledgement of a decided mail.
     pub after_done: After,
     /// The acknowledgement of a quarantined mail.

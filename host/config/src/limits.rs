@@ -9,7 +9,7 @@ use postroom_core::{
 };
 
 use super::reader::Section;
-use super::{LineLimits, SizeLimits};
+use super::{FreshnessObjective, LineLimits, SizeLimits, freshness};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -44,6 +44,9 @@ const IN_FLIGHT: RangeInclusive<u64> = MIB..=64 * GIB;
 /// Allowed numbers of generations: the newest, and at least one to roll back to.
 const GENERATIONS: RangeInclusive<u64> = 2..=100_000;
 const GENERATION_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
+const DIALS_PER_HOST: RangeInclusive<u64> = 1..=1000;
+const DIALS_PER_SECOND: RangeInclusive<u64> = 1..=10_000;
+const FETCHES: RangeInclusive<u64> = 1..=1000;
 const DRAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const LINE_KEYS: &[&str] = &[
     "message_bytes",
@@ -63,6 +66,10 @@ const LINE_KEYS: &[&str] = &[
     "automatic",
     "loaded_total",
     "drain",
+    "fresh",
+    "dials_per_host",
+    "dials_per_second",
+    "fetches_per_tenant",
 ];
 
 /// The limits of the line that a mailbox may set for itself.
@@ -88,6 +95,13 @@ impl Default for LineLimits {
             loaded_total: LOADED_BYTES,
             // Less than the 90 s after which systemd kills, and as long as one attempt at a webhook may take.
             drain: Duration::from_secs(30),
+            // Longer than a restart of a server or an outage of its network that nobody needs to act on.
+            fresh: FreshnessObjective::Within(Duration::from_secs(30 * 60)),
+            // Signing in to Microsoft 365 takes about half a second: 2,000 mailboxes are connected within a minute.
+            dials_per_host: 20,
+            dials_per_second: 100,
+            // With full batches, half of the bytes in flight.
+            fetches_per_tenant: 32,
         }
     }
 }
@@ -273,6 +287,27 @@ fn read_line(section: &Section, limits: &mut LineLimits) {
     if let Some(drain) = section.item("drain").and_then(|it| it.duration(DRAIN)) {
         limits.drain = drain;
     }
+    if let Some(fresh) = section.item("fresh").and_then(|it| freshness::read(&it)) {
+        limits.fresh = fresh;
+    }
+    set_count(
+        section,
+        "dials_per_host",
+        DIALS_PER_HOST,
+        &mut limits.dials_per_host,
+    );
+    set_count(
+        section,
+        "dials_per_second",
+        DIALS_PER_SECOND,
+        &mut limits.dials_per_second,
+    );
+    set_count(
+        section,
+        "fetches_per_tenant",
+        FETCHES,
+        &mut limits.fetches_per_tenant,
+    );
     if let Some(section) = section.section("automatic", "the limits of automatic mail") {
         let automatic = &mut limits.automatic;
         set_count(&section, "per_address", COUNT, &mut automatic.per_address);

@@ -1,6 +1,7 @@
 //! Reads `[mailboxes.*]`: the sources of mail, the rules that decide it, and its handling on the server.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use postroom_core::After;
@@ -11,8 +12,8 @@ use super::reader::{Item, Section, quoted};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
 use super::{
-    Declared, LineLimits, MailboxConfig, Names, SourceConfig, authentication, limits, proxy,
-    switches,
+    Declared, LineLimits, MailboxConfig, Names, SourceConfig, authentication, freshness, limits,
+    proxy, switches,
 };
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
@@ -49,6 +50,7 @@ pub struct Read<'r> {
 enum Identity {
     Address(String),
     Source(Vec<String>),
+    Spool(PathBuf),
 }
 
 /// The first mailbox with an identity: its path and place.
@@ -93,6 +95,9 @@ fn read_one(
         Some(item) => item.duration(EVERY),
         None => Some(DEFAULT_EVERY),
     };
+    let fresh = section
+        .item("fresh")
+        .map(|item| freshness::read_of_mailbox(&item, every));
     let (names, rules, sound) = rules::read(section.item("rules"));
     if let Some(tenant) = &tenant {
         chains.push(ChainConfig {
@@ -175,6 +180,7 @@ fn read_one(
         trusted: trusted?,
         proxies: proxies?,
         every: every?,
+        fresh: fresh.map_or(Some(None), |fresh| fresh.map(Some))?,
         after_done,
         after_failed,
         rules,
@@ -306,6 +312,29 @@ pub fn sound_folder(item: &Item, text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// Refuses a spool inside another one, or around it: each would read the other's mail. Returns false if it was refused.
+fn refuse_nested(mailbox: &Item, source: Option<&SourceConfig>, taken: &Taken) -> bool {
+    let Some(path) = source.and_then(SourceConfig::path) else {
+        return true;
+    };
+    let path: PathBuf = path.components().collect();
+    let nested = taken.iter().filter_map(|(identity, by)| match identity {
+        Identity::Spool(other) if path == *other => None,
+        Identity::Spool(other) => {
+            (path.starts_with(other) || other.starts_with(&path)).then_some(by)
+        }
+        _ => None,
+    });
+    let Some((name, place)) = nested.min() else {
+        return true;
+    };
+    mailbox.problem(
+        format!("its folder and that of {name} lie in each other ({place})"),
+        "give each spool mailbox a folder outside of the others",
+    );
+    false
+}
+
 /// Refuses a mailbox with the same identity as an earlier one. Returns false if it was refused.
 fn claim<'r>(
     mailbox: &Item<'r>,
@@ -331,7 +360,7 @@ fn claim<'r>(
             identity.help,
         ));
     }
-    let mut unique = true;
+    let mut unique = refuse_nested(mailbox, source, taken);
     for (item, identity, what, cure) in identities {
         if let Some((other, place)) = taken.get(&identity) {
             // One problem is enough: mailboxes that share the address usually share the folder.
@@ -347,6 +376,13 @@ fn claim<'r>(
             let place = mailbox.reader.place(item.at);
             taken.insert(identity, (mailbox.path.clone(), place));
         }
+    }
+    if let Some(path) = source.and_then(SourceConfig::path) {
+        let place = mailbox.reader.place(mailbox.at);
+        let identity = Identity::Spool(path.components().collect());
+        taken
+            .entry(identity)
+            .or_insert((mailbox.path.clone(), place));
     }
     unique
 }

@@ -37,7 +37,7 @@ pub struct ItemSnapshot {
     pub updated: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert_key: Option<String>,
-    /// The number of mails of an alert.
+    /// The number of mails of an alert; for an alert of Postroom itself, the number of its changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// True if only old mail made it.
@@ -73,7 +73,7 @@ pub enum EventKind {
     AlertResolved,
 }
 
-/// A change of an item, and the mail that caused it.
+/// A change of an item, and the mail that caused it, unless the item is an alert of Postroom itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     pub kind: EventKind,
@@ -81,8 +81,10 @@ pub struct Event {
     pub timestamp: String,
     pub item: ItemSnapshot,
     /// The number of the mail's decision.
-    pub decision: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<i64>,
     pub mailbox: String,
     /// Without angle brackets.
-    pub message_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
 }

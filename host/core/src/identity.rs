@@ -28,6 +28,21 @@ pub struct MailIdentity<'a> {
     pub repetition: u32,
 }
 
+/// The identity of one change of an alert of Postroom itself. The time keeps it apart from the changes that a restored store no
+/// longer knows, the number from those of a clock that was set back.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceAlertIdentity<'a> {
+    pub tenant: &'a str,
+    pub mailbox: &'a str,
+    /// The alert's key.
+    pub alert: &'a str,
+    pub state: AlertState,
+    /// In milliseconds since 1970 in UTC.
+    pub changed_ms: i64,
+    /// The number of the change.
+    pub change: u64,
+}
+
 const SECRET_BYTES: usize = 32;
 /// The block size of SHA-256.
 const BLOCK_BYTES: usize = 64;
@@ -37,6 +52,7 @@ const SHOWN_BYTES: usize = 16;
 // The purpose of a code, so that codes of different purposes never match.
 const DELIVERY: &str = "postroom delivery 1";
 const RULE_ALERT: &str = "postroom rule alert 1";
+const SERVICE_ALERT: &str = "postroom service alert 1";
 const MESSAGE_ID: &str = "postroom message-id 1";
 
 impl InstallationSecret {
@@ -58,7 +74,6 @@ impl InstallationSecret {
     /// Returns the HMAC-SHA-256 of the parts, each preceded by its length, so that two lists of parts never form the same
     /// text.
     fn code(&self, purpose: &str, mail: &MailIdentity<'_>, parts: &[&[u8]]) -> String {
-        use std::fmt::Write;
         let repetition = mail.repetition.to_be_bytes();
         let of_mail: [&[u8]; 6] = [
             purpose.as_bytes(),
@@ -68,11 +83,16 @@ impl InstallationSecret {
             &mail.content.0,
             &repetition,
         ];
+        self.code_of(of_mail.iter().chain(parts))
+    }
+
+    fn code_of<'a>(&self, parts: impl Iterator<Item = &'a &'a [u8]>) -> String {
+        use std::fmt::Write;
         // HMAC fills a key up to one block with zeros (RFC 2104 section 2).
         let mut block = [0; BLOCK_BYTES];
         block[..SECRET_BYTES].copy_from_slice(&self.0);
         let mut mac = Hmac::<Sha256>::new(&block.into());
-        for part in of_mail.iter().chain(parts) {
+        for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
@@ -114,11 +134,7 @@ impl MailIdentity<'_> {
         state: AlertState,
         target: &str,
     ) -> String {
-        let state: &[u8] = match state {
-            AlertState::Firing => b"firing",
-            AlertState::Resolved => b"resolved",
-        };
-        let parts = [alert.as_bytes(), state, target.as_bytes()];
+        let parts = [alert.as_bytes(), state_bytes(state), target.as_bytes()];
         format!("pr_{}", secret.code(RULE_ALERT, self, &parts))
     }
 
@@ -132,6 +148,31 @@ impl MailIdentity<'_> {
         let action = (action as u64).to_be_bytes();
         let code = secret.code(MESSAGE_ID, self, &[&action]);
         format!("{code}@{from_domain}")
+    }
+}
+
+impl ServiceAlertIdentity<'_> {
+    /// Returns the idempotency key of the delivery of this change to a target.
+    pub fn idempotency_key(&self, secret: &InstallationSecret, target: &str) -> String {
+        let (changed_ms, change) = (self.changed_ms.to_be_bytes(), self.change.to_be_bytes());
+        let parts: [&[u8]; 8] = [
+            SERVICE_ALERT.as_bytes(),
+            self.tenant.as_bytes(),
+            self.mailbox.as_bytes(),
+            self.alert.as_bytes(),
+            state_bytes(self.state),
+            &changed_ms,
+            &change,
+            target.as_bytes(),
+        ];
+        format!("pr_{}", secret.code_of(parts.iter()))
+    }
+}
+
+fn state_bytes(state: AlertState) -> &'static [u8] {
+    match state {
+        AlertState::Firing => b"firing",
+        AlertState::Resolved => b"resolved",
     }
 }
 

@@ -47,7 +47,7 @@ pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
 pub use first_contact::Import;
 pub use grants::{ActionKind, ActionKinds};
-pub use identity::{InstallationSecret, MailIdentity};
+pub use identity::{InstallationSecret, MailIdentity, ServiceAlertIdentity};
 pub use limits::{
     Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, StrikeLimits, TestLimits,
 };

@@ -77,7 +77,8 @@ pub struct DeliveryId {
     pub target: TargetId,
     pub entry: i64,
     pub tenant: String,
-    pub decision: DecisionId,
+    /// `None` for an alert of Postroom itself.
+    pub decision: Option<DecisionId>,
 }
 
 /// The consequence of a failed attempt for its entry.

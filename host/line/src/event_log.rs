@@ -48,7 +48,7 @@ fn log_decided(decided: &MailDecided) {
 
 fn log_delivered(delivered: &Delivered) {
     let delivery = &delivered.delivery;
-    tracing::debug!(target = %delivery.target.1, tenant = %delivery.tenant, entry = delivery.entry, decision = %delivery.decision,
+    tracing::debug!(target = %delivery.target.1, tenant = %delivery.tenant, entry = delivery.entry, decision = delivery.decision.map(|it| it.0),
         "entry delivered: {}", delivered.receipt.status);
 }
 

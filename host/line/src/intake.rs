@@ -1,6 +1,7 @@
 //! Intake: one mailbox's loop of fetching, journalling, processing and acknowledging. It owns the mail session.
 
 mod error;
+mod failure_class;
 mod report;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,6 +26,7 @@ use postroom_config::{Ready, SessionUse};
 use postroom_rules::crash;
 
 pub use error::IntakeError;
+pub use failure_class::FailureClass;
 
 /// The number of acknowledgements sent to the server at a time.
 const ACKNOWLEDGE_BATCH: usize = 512;
@@ -107,22 +109,49 @@ impl Intake {
         &self.mailbox
     }
 
-    /// Serves the mailbox until stopped. A problem with the server or the disk pauses it, is reported once, and is retried. The
-    /// caller provides the [mailbox's span](Mailbox::span).
+    /// Serves the mailbox until stopped. A problem with the server or the disk pauses it, is reported once, and is retried. A panic
+    /// counts as a problem of this mailbox alone, wherever it happens. The caller provides the [mailbox's span](Mailbox::span).
     pub async fn serve(mut self) {
+        let mut panics = 0;
         while !self.stop.is_cancelled() {
-            let session = AssertUnwindSafe(self.session(Until::Stopped));
-            let ended = session.catch_unwind().await;
-            match ended.unwrap_or_else(|_| Err(IntakeError::Defect)) {
-                Ok(_) => break,
-                Err(IntakeError::Store(StoreError::Closed)) => {
-                    tracing::error!("the store is gone; the service ends");
-                    self.line.stop.cancel();
-                }
-                Err(error) => self.pause(error).await,
+            let attempt = AssertUnwindSafe(self.attempt()).catch_unwind().await;
+            if attempt.is_ok() {
+                panics = 0;
+                continue;
+            }
+            // Reporting or ending the session panicked, so this one neither reports nor ends it.
+            panics += 1;
+            let pause = FailureClass::Defect.pause(panics, self.seed(), None);
+            tracing::error!(
+                retry_secs = pause.as_secs(),
+                "mailbox task panicked; restarting it"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => {}
             }
         }
-        self.close().await;
+        if AssertUnwindSafe(self.close()).catch_unwind().await.is_err() {
+            tracing::error!("ending the session panicked");
+        }
+    }
+
+    /// Runs one session, and waits after a failure until another one is worthwhile.
+    async fn attempt(&mut self) {
+        let session = AssertUnwindSafe(self.session(Until::Stopped));
+        let ended = session.catch_unwind().await;
+        match ended.unwrap_or_else(|_| Err(IntakeError::Defect)) {
+            // A session ends without a failure when it is stopped, or when its rules are no longer loaded.
+            Ok(_) => tokio::select! {
+                () = tokio::time::sleep(HELD_PAUSE) => {}
+                () = self.stop.cancelled() => {}
+            },
+            Err(IntakeError::Store(StoreError::Closed)) => {
+                tracing::error!("the store is gone; the service ends");
+                self.line.stop.cancel();
+            }
+            Err(error) => self.pause(error).await,
+        }
     }
 
     async fn close(&mut self) {
@@ -281,6 +310,10 @@ impl Intake {
                 },
             }
             self.report_crowded().await;
+            // A mailbox whose mail must wait for more than its tenant's rate is not fresh, however often it is checked.
+            if !self.crowded && self.is_loaded() {
+                line.freshness.checked(&mailbox.name);
+            }
             if working || more || told.acknowledged || fetched.is_some() {
                 continue;
             }
@@ -457,8 +490,18 @@ impl Intake {
                 if !wanted {
                     return Ok(None);
                 }
+                let fetching = async {
+                    let (slots, may_wait) = (&self.line.fetches, self.fetch.wait_for_room);
+                    match slots.take(&self.mailbox.tenant, may_wait).await {
+                        Some(_slot) => source.fetch(cursor.as_ref(), &self.fetch).await.map(Some),
+                        None => {
+                            told.more = true;
+                            Ok(None)
+                        }
+                    }
+                };
                 tokio::select! {
-                    batch = source.fetch(cursor.as_ref(), &self.fetch) => batch.map(Some),
+                    batch = fetching => batch,
                     () = self.stop.cancelled() => Ok(None),
                 }
             },

@@ -13,6 +13,8 @@ pub mod deliver;
 pub mod event;
 pub mod event_log;
 pub mod fair;
+mod fetch_slots;
+pub mod freshness;
 pub mod intake;
 mod known;
 mod mailbox;
@@ -36,6 +38,7 @@ use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
 use postroom_core::{Clock, Cursor, MailFacts, RawMessage, TroubleKind, counted};
+use postroom_net::DialLimits;
 use postroom_store::{
     Commits, DecisionId, Facts, Journal, JournalBatch, JournalId, Journalled, PendingMail, Store,
     StoreError, Verdict,
@@ -47,6 +50,8 @@ use arc_swap::ArcSwap;
 use bus::Publisher;
 use decide::{Decided, LineFailure, Parsed};
 use event::{LineEvent, MailDecided};
+use fetch_slots::FetchSlots;
+use freshness::Freshness;
 use postroom_config::Config;
 use postroom_rules::crash;
 use postroom_rules::directory::Directories;
@@ -68,9 +73,6 @@ const REFUSED_PASSWORD: Backoff = Backoff {
 /// How long a batch in progress may continue after the service is stopped.
 const STOP_AFTER: Duration = Duration::from_secs(1);
 
-/// The number of repeated mails in a batch that are logged individually; the rest are counted.
-const REPEATS_NAMED: usize = 5;
-
 /// The state shared by all mailboxes.
 pub struct Line {
     journal: Arc<dyn Journal>,
@@ -83,6 +85,10 @@ pub struct Line {
     slots: Arc<Slots>,
     /// The bell that is rung after a commit that may have filled the outbox.
     outbox_filled: watch::Sender<()>,
+    /// The fetches of each tenant.
+    fetches: FetchSlots,
+    dials: Arc<DialLimits>,
+    freshness: Arc<Freshness>,
     /// How much of the outbox each tenant may fill.
     room: OutboxRoom,
     events: Publisher,
@@ -113,7 +119,16 @@ impl Line {
             events,
             stop,
         } = shared;
+        let outbox_filled = watch::Sender::new(());
+        let limits = &config.limits;
+        let freshness = Freshness::new(config, store.clone(), outbox_filled.clone());
         Self {
+            fetches: FetchSlots::new(limits.fetches_per_tenant),
+            dials: Arc::new(DialLimits::new(
+                limits.dials_per_host,
+                limits.dials_per_second,
+            )),
+            freshness: Arc::new(freshness),
             journal: store.clone(),
             facts: store.listings(),
             commits: store,
@@ -121,7 +136,7 @@ impl Line {
             directories,
             settings: ArcSwap::from_pointee(Settings::of(config, None)),
             slots,
-            outbox_filled: watch::Sender::new(()),
+            outbox_filled,
             room: OutboxRoom::default(),
             clock,
             events,
@@ -134,11 +149,22 @@ impl Line {
         let before = self.settings.load();
         let after = Settings::of(config, Some(&before));
         self.settings.store(Arc::new(after));
+        self.freshness.configure(config, Instant::now());
     }
 
     /// Returns the current settings. The returned ones stay the same, whatever is applied meanwhile.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
+    }
+
+    /// Returns the watch over the age of each mailbox's last check.
+    pub fn freshness(&self) -> Arc<Freshness> {
+        self.freshness.clone()
+    }
+
+    /// Returns the limits on connection attempts of all mailboxes.
+    pub fn dials(&self) -> &Arc<DialLimits> {
+        &self.dials
     }
 
     /// Returns the bell to ring when outbox entries may have become due.
@@ -180,13 +206,13 @@ impl Line {
                 repeated,
             } => {
                 if repeated {
-                    repeats.report(id, &message_id);
+                    repeats.add(id, message_id);
                 }
                 None
             }
         });
         let new = new.collect();
-        repeats.report_rest();
+        repeats.report();
         Ok(new)
     }
 
@@ -387,26 +413,31 @@ impl BatchOutcome {
     }
 }
 
-/// Logs mails that arrived again and are not decided again; many at once are counted.
+/// Logs the mails of a batch that arrived again and are not decided again, in one line: a POP3 server that renames the mails that
+/// it keeps shows all of them again in each session.
 #[derive(Default)]
-struct Repeats(usize);
+struct Repeats {
+    first: Option<(JournalId, String)>,
+    mails: usize,
+}
 
 impl Repeats {
-    fn report(&mut self, id: JournalId, message_id: &str) {
-        self.0 += 1;
-        if self.0 <= REPEATS_NAMED {
-            tracing::info!(%message_id, mail = id.0,
-                "a mail arrived again, byte for byte, and is not decided again");
-        }
+    fn add(&mut self, id: JournalId, message_id: String) {
+        self.mails += 1;
+        self.first.get_or_insert((id, message_id));
     }
 
-    fn report_rest(self) {
-        let others = self.0.saturating_sub(REPEATS_NAMED);
-        if others > 0 {
-            tracing::info!(
-                mails = others,
-                "more mails arrived again and are not decided again; `postroom ledger --repeated` lists them"
-            );
+    fn report(self) {
+        match self.first {
+            None => {}
+            Some((id, message_id)) if self.mails == 1 => {
+                tracing::info!(%message_id, mail = id.0,
+                    "a mail arrived again, byte for byte, and is not decided again");
+            }
+            Some((id, message_id)) => {
+                tracing::info!(mails = self.mails, first_message_id = %message_id, first_mail = id.0,
+                    "mails arrived again, byte for byte, and are not decided again; `postroom ledger --repeated` lists them");
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use postroom_core::{MailKind, OutgoingMail};
 use postroom_store::{JournalId, Outbox, OutboxEntry, OutboxKind, RoundRobin, StoreError};
 use postroom_target::{Attempt, Content, Delivery, Fault, MailAttachment, Scope, Target};
@@ -170,10 +171,18 @@ async fn attachments(
 ) -> Result<Vec<MailAttachment>, Attempt> {
     match mail.kind {
         MailKind::Reply | MailKind::Notification => Ok(Vec::new()),
-        MailKind::Forward => match outbox.forwarded(JournalId(entry.decision.0)).await {
+        MailKind::Forward => match forwarded(outbox, entry).await {
             Ok(Some(raw)) => Ok(vec![MailAttachment::original(raw)]),
             Ok(None) => Err(Attempt::Final("the mail to forward was purged".into())),
             Err(error) => Err(Attempt::Failed(Fault::new(Scope::Entry, error.to_string()))),
         },
+    }
+}
+
+/// Returns the bytes of the mail that the entry was decided on, or `None` if they were purged.
+async fn forwarded(outbox: &dyn Outbox, entry: &OutboxEntry) -> Result<Option<Bytes>, StoreError> {
+    match entry.decision {
+        Some(decision) => outbox.forwarded(JournalId(decision.0)).await,
+        None => Ok(None),
     }
 }

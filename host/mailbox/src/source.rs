@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postroom_core::{After, Clock, Cursor, Position, RawMessage};
-use postroom_net::{ProbeStep, Trace};
+use postroom_net::{DialPermit, HostDials, ProbeStep, Trace};
 
 use crate::{InFlight, InFlightPermit, SourceError};
 
@@ -53,6 +53,9 @@ pub trait Source: Send + Sync {
     /// Sets the journal's lookup of known positions. It is for a protocol whose server keeps no order, such as POP3, so
     /// that a cursor cannot record what was read. A source with a sufficient cursor ignores this.
     fn set_known(&mut self, _known: Arc<dyn KnownPositions>) {}
+
+    /// Makes each connection attempt wait for a permit. A source without a server makes none.
+    fn set_dials(&mut self, _dials: HostDials) {}
 
     /// Sets the wall clock. A source without one reads the machine's, if it needs any.
     fn set_clock(&mut self, _clock: Clock) {}
@@ -158,4 +161,12 @@ pub const BEGINNING_BYTES: u64 = 64 * 1024;
 pub struct Acknowledge {
     pub position: Position,
     pub after: After,
+}
+
+/// Waits until a connection attempt may begin, if attempts are limited. The permit is held until the attempt has ended.
+pub(crate) async fn permit(dials: Option<&HostDials>) -> Option<DialPermit> {
+    match dials {
+        Some(dials) => Some(dials.permit().await),
+        None => None,
+    }
 }

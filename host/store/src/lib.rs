@@ -30,6 +30,7 @@ pub use ports::listings::{
 };
 pub use ports::outbox::{Outbox, OutboxEntry, OutboxKind, RoundRobin};
 pub use ports::records::{Evidence, Recorded, RecordedMail, RecordedMails, Records, Selection};
+pub use ports::service_alerts::{FiringAlert, ServiceAlert, ServiceAlerts};
 pub use ports::shadows::{
     Shadow, ShadowId, ShadowMail, ShadowOutcome, ShadowPage, ShadowResult, ShadowState, Shadows,
 };

@@ -126,7 +126,7 @@ fn cells(row: &OutboxRow, now: Timestamp) -> Vec<String> {
         state(row).to_owned(),
         what(row),
         row.title.clone().unwrap_or_default(),
-        row.decision.to_string(),
+        decision(row),
         row.attempts.to_string(),
         age(&row.since, now),
         row.due
@@ -143,6 +143,11 @@ fn state(row: &OutboxRow) -> &str {
         Some(_) if row.state == "waiting" => "refused",
         _ => row.state,
     }
+}
+
+/// Returns the number of the decision; empty for an alert of Postroom itself.
+fn decision(row: &OutboxRow) -> String {
+    row.decision.map(|it| it.to_string()).unwrap_or_default()
 }
 
 /// Describes the entry: its recipients, or its ticket or alert.
@@ -192,7 +197,7 @@ fn show(entry: &OutboxDetail, json: bool) -> anyhow::Result<()> {
         ("state", state(row).to_owned()),
         ("tenant", row.tenant.clone()),
         ("target", format!("{} ({})", row.target, name_of(&row.kind))),
-        ("decision", row.decision.to_string()),
+        ("decision", decision(row)),
         ("tries", row.attempts.to_string()),
         ("created", row.created.clone()),
         ("key", row.idempotency_key.clone()),

@@ -89,16 +89,21 @@ async fn drain(
     )
     .await?;
     progress.finish_and_clear();
-    for (mailbox, reason) in &drained.failed {
-        eprintln!("mailbox {mailbox} failed: {reason}");
-    }
-    for (part, why) in &drained.misconfigured {
-        eprintln!(
-            "{part} is misconfigured: {}; help: {}",
-            why.reason, why.help
-        );
-    }
+    // The log has the reasons, with help.
     let mut pending = Vec::new();
+    let failed: Vec<&str> = drained.failed.iter().map(|(name, _)| &**name).collect();
+    if !failed.is_empty() {
+        pending.push(format!("failed: {}", failed.join(", ")));
+    }
+    let mut misconfigured: Vec<&str> = drained
+        .misconfigured
+        .iter()
+        .map(|(part, _)| &**part)
+        .collect();
+    misconfigured.dedup();
+    if !misconfigured.is_empty() {
+        pending.push(format!("misconfigured: {}", misconfigured.join(", ")));
+    }
     if drained.undelivered > 0 {
         pending.push(format!(
             "{} pending: see `postroom outbox`",
@@ -111,7 +116,7 @@ async fn drain(
             counted(drained.unacknowledged, "mail")
         ));
     }
-    if pending.is_empty() {
+    if drained.undelivered == 0 && drained.unacknowledged == 0 {
         pending.push("nothing is pending".into());
     }
     let decided = counted(drained.decided, "mail");

@@ -115,6 +115,9 @@ impl Means {
         tokens: &Ready<Arc<Tokens>>,
     ) -> Ready<Box<dyn Source>> {
         let mut source = connections::source(mailbox, tokens, &self.tls)?;
+        if let Some(server) = mailbox.source.server() {
+            source.set_dials(self.line.dials().to(&server.host));
+        }
         let known = JournalPositions::new(self.store.clone(), &mailbox.name);
         source.set_known(Arc::new(known));
         source.set_clock(self.clock.clone());

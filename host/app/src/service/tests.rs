@@ -1,5 +1,6 @@
 //! Runs a protocol that Postroom does not have, defined in one file: the mail it fetches passes through the line.
 
+mod fragile;
 mod maildrop;
 
 use std::path::Path;
@@ -8,6 +9,7 @@ use postroom_core::MailboxState;
 use postroom_net::{Step, Trace};
 
 use super::*;
+use fragile::{Fragile, Weakness};
 use maildrop::{Drop, Maildrop};
 use postroom_line::bus::{Bus, Heard, Reader};
 use postroom_line::event::LineEvent;
@@ -47,8 +49,20 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
     let means = &service.means;
     let known = JournalPositions::new(means.store.clone(), "support");
     source.set_known(Arc::new(known));
-    let mailbox = service.starting[0].intake.mailbox().clone();
-    service.starting[0].intake = Intake::new(
+    feed_first(&mut service, source);
+    let drained = service.once().await.unwrap();
+    assert!(drained.failed.is_empty(), "{:?}", drained.failed);
+    assert_eq!(drained.unacknowledged, 0);
+    look_at(bus, events, drained.decided).await;
+    drained.decided
+}
+
+/// Gives the first mailbox another source.
+fn feed_first(service: &mut Service, source: Box<dyn Source>) {
+    let means = &service.means;
+    let first = &mut service.starting[0];
+    let mailbox = first.intake.mailbox().clone();
+    first.intake = Intake::new(
         means.line.clone(),
         watch::Sender::new(mailbox).subscribe(),
         Ok(source),
@@ -57,11 +71,6 @@ async fn drain(dir: &Path, drop: &Drop, after: &str) -> usize {
         None,
         means.stop.clone(),
     );
-    let drained = service.once().await.unwrap();
-    assert!(drained.failed.is_empty(), "{:?}", drained.failed);
-    assert_eq!(drained.unacknowledged, 0);
-    look_at(bus, events, drained.decided).await;
-    drained.decided
 }
 
 /// Checks the events of a drain: the rules, each mail once, and that the mailbox serves.
@@ -129,6 +138,87 @@ async fn a_session_that_acknowledging_ends_is_used_to_its_end() {
     }
     assert_eq!(drain(dir.path(), &drop, "delete").await, 11);
     assert_eq!((drop.names().len(), drop.ended_early()), (0, false));
+}
+
+/// Serves a number of spool mailboxes, the first of which has this source instead, until `wanted` mails are decided. Each other
+/// mailbox has five mails. Returns the mailbox of each decided mail, and the states of the first mailbox.
+async fn serve_beside(
+    weakness: Weakness,
+    mailboxes: usize,
+    limits: &str,
+    wanted: usize,
+) -> (Vec<String>, Vec<MailboxState>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = format!("[tenants.acme]\n\n[limits]\n{limits}\n");
+    for number in 0..mailboxes {
+        text.push_str(&format!(
+            "\n[mailboxes.m{number}]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = \"m{number}\"\nevery = \"1s\"\n"
+        ));
+        let spool = dir.path().join(format!("m{number}"));
+        std::fs::create_dir(&spool).unwrap();
+        for mail in 0..5 {
+            let text = format!("Message-ID: <{number}-{mail}@x>\r\nSubject: s\r\n\r\nhelp\r\n");
+            std::fs::write(spool.join(format!("{mail}.eml")), text).unwrap();
+        }
+    }
+    let file = dir.path().join("postroom.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut config = Config::load(&file).unwrap();
+    config.installations = dir.path().join("installations");
+    let (stop, bus) = (CancellationToken::new(), Bus::default());
+    let mut events = bus.reader();
+    let options = Options::new(bus.publisher(), false);
+    let mut service = Service::build(Arc::new(config), options, stop.clone())
+        .await
+        .unwrap();
+    let source: Box<dyn Source> = Box::new(Fragile::new(weakness, &dir.path().join("m0")));
+    feed_first(&mut service, source);
+    let mut running = tokio::spawn(service.run());
+    let (mut decided, mut states) = (Vec::new(), Vec::new());
+    while decided.len() < wanted {
+        let heard = tokio::select! {
+            heard = events.next() => heard.unwrap(),
+            ended = &mut running => panic!("the service ended: {ended:?}"),
+        };
+        match heard {
+            Heard::Event(LineEvent::Decided(commit)) => {
+                decided.extend(commit.iter().map(|it| it.mailbox.name.clone()));
+            }
+            Heard::Event(LineEvent::MailboxChanged(changed)) if changed.mailbox.name == "m0" => {
+                states.push(changed.change.state());
+            }
+            Heard::Event(_) => {}
+            Heard::Lagged(events) => panic!("{events} events are lost"),
+        }
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    (decided, states)
+}
+
+#[tokio::test]
+async fn a_mailbox_that_panics_is_restarted_alone() {
+    for weakness in [Weakness::PanicsInFetch, Weakness::PanicsInFetchAndClose] {
+        let (decided, states) = serve_beside(weakness, 2, "", 10).await;
+        for mailbox in ["m0", "m1"] {
+            let mails = decided.iter().filter(|it| *it == mailbox).count();
+            assert_eq!(mails, 5, "{mailbox} {weakness:?}");
+        }
+        assert_eq!(states, [MailboxState::Defect, MailboxState::Serving]);
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_of_thirty_mailboxes_drains_beside_a_server_that_does_not_answer() {
+    // The one that hangs holds one of two fetches of the tenant.
+    let limits = "fetches_per_tenant = 2";
+    let (decided, states) = serve_beside(Weakness::Hangs, 31, limits, 150).await;
+    for number in 1..31 {
+        let name = format!("m{number}");
+        let mails = decided.iter().filter(|it| **it == name).count();
+        assert_eq!(mails, 5, "{name}");
+    }
+    assert_eq!(states, []);
 }
 
 #[tokio::test]

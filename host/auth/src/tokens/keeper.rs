@@ -57,9 +57,10 @@ impl Tokens {
         self.finish().await;
     }
 
-    /// Waits for the running requests and stores what could not be stored yet, so that none of their responses is lost. It
-    /// is the last step before the process ends.
+    /// Waits for the running requests and stores what could not be stored yet, so that no refresh token is lost. Requests of
+    /// accounts that have none are abandoned. It is the last step before the process ends.
     pub async fn finish(&self) {
+        self.ending.cancel();
         self.under_way.close();
         let longest = renewal::longest(&self.env);
         if tokio::time::timeout(longest, self.under_way.wait())

@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use postroom_core::Clock;
 use postroom_net::{HttpClient, Trace};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use retry::RetryPolicy;
@@ -39,6 +40,8 @@ pub struct Tokens {
     configured: ArcSwap<Configured>,
     /// The running requests. They are finished and stored even if their callers go away.
     under_way: TaskTracker,
+    /// Cancelled at the end: a request whose response holds no refresh token is abandoned, since nothing is lost with it.
+    ending: CancellationToken,
 }
 
 /// The part that comes from the configuration, and is replaced with it.
@@ -98,6 +101,7 @@ impl Tokens {
             }),
             configured: ArcSwap::from_pointee(Configured::default().with(profiles, accounts)),
             under_way: TaskTracker::new(),
+            ending: CancellationToken::new(),
         }
     }
 
@@ -248,9 +252,17 @@ impl Tokens {
         };
         let request = |holding| {
             let (env, slot) = (self.env.clone(), slot.clone());
-            let scopes = scopes.to_vec();
+            let (scopes, ending) = (scopes.to_vec(), self.ending.clone());
             self.finished(async move {
-                let token = renewal::renew(&env, &slot, &scopes, false).await;
+                let loses_nothing = !slot.registration.profile.grant.is_interactive();
+                let token = tokio::select! {
+                    token = renewal::renew(&env, &slot, &scopes, false) => token,
+                    () = ending.cancelled(), if loses_nothing => Err(AuthError::Transient {
+                        account: slot.used.account.clone(),
+                        reason: "the service is stopping".into(),
+                        retry_after: None,
+                    }),
+                };
                 drop::<Holding>(holding);
                 token
             })

@@ -58,6 +58,29 @@ async fn a_dropped_caller_loses_no_refresh_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_a_refresh_token_does_not_hold_up_the_end() {
+    let room = Room::new();
+    let tokens = Arc::new(room.tokens(room.app_only()));
+    room.fail(1, AuthorityFailure::Hang);
+    let caller = tokio::spawn({
+        let tokens = tokens.clone();
+        async move { mail_token(&tokens).await.map(drop) }
+    });
+    // The request is on its way; it would take half a minute to time out.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!caller.is_finished());
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let ended = tokio::time::timeout(LONG, tokens.keep(stop)).await;
+    assert!(
+        ended.is_ok(),
+        "the end waits for a request that loses nothing"
+    );
+    let told = caller.await.unwrap();
+    assert!(told.is_err_and(|error| error.is_transient()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_keeper_notices_a_sign_in_by_another_process() {
     let room = Room::new();
     let tokens = Arc::new(room.tokens(room.delegated()));

@@ -84,6 +84,10 @@ impl Intake {
     /// second failure.
     async fn changed(&self, change: StateChange) {
         let (state, detail) = (change.state(), change.detail());
+        if let StateChange::Paused { .. } | StateChange::OutboxFull = &change {
+            let freshness = &self.line.freshness;
+            freshness.troubled(&self.mailbox.name, state, &detail);
+        }
         self.line.events.publish(|| {
             LineEvent::MailboxChanged(Arc::new(MailboxChanged {
                 mailbox: self.mailbox.clone(),

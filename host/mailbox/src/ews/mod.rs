@@ -21,10 +21,12 @@ use postroom_exchange::ews::{
     Answer, Element, EwsAccess, EwsLimits, Exchange, Kind, Refusal, messages, nonsense, protocol,
 };
 use postroom_net::{
-    ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace, dial, handshake, server_name, within,
+    HostDials, ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace, dial, handshake,
+    server_name, within,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::source::permit;
 use crate::{Acknowledge, Batch, FetchLimits, Import, KnownPositions, Source, SourceError};
 use folders::Opened;
 use items::Refused;
@@ -113,6 +115,7 @@ pub fn ews(
             folders: HashMap::new(),
         },
         tls,
+        dials: None,
         known: None,
         page: None,
         refused: None,
@@ -124,6 +127,7 @@ pub fn ews(
 pub struct EwsSource {
     session: Session,
     tls: Arc<rustls::ClientConfig>,
+    dials: Option<HostDials>,
     known: Option<Arc<dyn KnownPositions>>,
     page: Option<Page>,
     refused: Option<Refused>,
@@ -142,6 +146,7 @@ struct Session {
 #[async_trait]
 impl Source for EwsSource {
     async fn connect(&mut self) -> Result<(), SourceError> {
+        let _permit = permit(self.dials.as_ref()).await;
         let outcome = self.session.ready().await.map(drop);
         self.judged(outcome)
     }
@@ -178,6 +183,10 @@ impl Source for EwsSource {
 
     fn set_trace(&mut self, trace: Trace) {
         self.session.exchange.trace = Some(trace);
+    }
+
+    fn set_dials(&mut self, dials: HostDials) {
+        self.dials = Some(dials);
     }
 
     fn set_clock(&mut self, clock: Clock) {

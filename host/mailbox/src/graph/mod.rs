@@ -18,11 +18,12 @@ use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Position};
 use postroom_exchange::graph::{GraphClient, GraphLimits};
-use postroom_net::{ProbeReporter, ProbeStep, Proxies, Step, Trace};
+use postroom_net::{HostDials, ProbeReporter, ProbeStep, Proxies, Step, Trace};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::source::permit;
 use crate::{Acknowledge, Batch, FetchLimits, Import, KnownPositions, Source, SourceError};
 use delta::Listed;
 use folders::Folder;
@@ -88,6 +89,7 @@ pub fn graph(settings: GraphSettings, login: Login, tls: Arc<rustls::ClientConfi
         login,
         tls,
         trace: None,
+        dials: None,
         clock: Clock::system(),
         known: None,
         client: None,
@@ -107,6 +109,7 @@ pub struct GraphSource {
     login: Login,
     tls: Arc<rustls::ClientConfig>,
     trace: Option<Trace>,
+    dials: Option<HostDials>,
     clock: Clock,
     known: Option<Arc<dyn KnownPositions>>,
     client: Option<Arc<GraphClient>>,
@@ -149,6 +152,7 @@ const GIVEN_MAX: usize = 4096;
 #[async_trait]
 impl Source for GraphSource {
     async fn connect(&mut self) -> Result<(), SourceError> {
+        let _permit = permit(self.dials.as_ref()).await;
         self.open_folder(Step::Select).await.map(|_| ())
     }
 
@@ -185,6 +189,10 @@ impl Source for GraphSource {
 
     fn set_trace(&mut self, trace: Trace) {
         self.trace = Some(trace);
+    }
+
+    fn set_dials(&mut self, dials: HostDials) {
+        self.dials = Some(dials);
     }
 
     fn set_clock(&mut self, clock: Clock) {

@@ -28,9 +28,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor, Import, Position};
-use postroom_net::{ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace};
+use postroom_net::{HostDials, ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace};
 use serde::{Deserialize, Serialize};
 
+use crate::source::permit;
 use crate::{Acknowledge, Batch, FetchLimits, Source, SourceError, bearer};
 use connection::Connection;
 use copy::Copied;
@@ -98,6 +99,7 @@ pub fn imap(settings: ImapSettings, login: Login, tls: Arc<rustls::ClientConfig>
         login,
         tls,
         trace: None,
+        dials: None,
         clock: Clock::system(),
         connection: None,
         skips_id: false,
@@ -113,6 +115,7 @@ pub struct ImapSource {
     login: Login,
     tls: Arc<rustls::ClientConfig>,
     trace: Option<Trace>,
+    dials: Option<HostDials>,
     clock: Clock,
     connection: Option<Connection>,
     rounds: Rounds,
@@ -169,6 +172,10 @@ impl Source for ImapSource {
 
     fn set_trace(&mut self, trace: Trace) {
         self.trace = Some(trace);
+    }
+
+    fn set_dials(&mut self, dials: HostDials) {
+        self.dials = Some(dials);
     }
 
     fn set_clock(&mut self, clock: Clock) {
@@ -244,6 +251,7 @@ impl ImapSource {
         let connection = match usable {
             Some(connection) => connection,
             None => {
+                let _permit = permit(self.dials.as_ref()).await;
                 let (mut connection, signed_in) =
                     Connection::open(&self.settings, &self.tls, self.trace.as_ref(), probe).await?;
                 if !signed_in {

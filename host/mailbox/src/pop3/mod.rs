@@ -22,9 +22,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postroom_auth::Login;
 use postroom_core::{Clock, Cursor};
-use postroom_net::{ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace};
+use postroom_net::{HostDials, ProbeReporter, ProbeStep, Proxies, Step, TlsMode, Trace};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::source::permit;
 use crate::{Acknowledge, Batch, FetchLimits, Import, KnownPositions, Source, SourceError, bearer};
 use fetch::Backlog;
 use list::Listed;
@@ -76,6 +77,7 @@ pub fn pop3(settings: Pop3Settings, login: Login, tls: Arc<rustls::ClientConfig>
         login,
         tls,
         trace: None,
+        dials: None,
         clock: Clock::system(),
         journal: None,
         session: None,
@@ -100,6 +102,7 @@ pub struct Pop3Source {
     login: Login,
     tls: Arc<rustls::ClientConfig>,
     trace: Option<Trace>,
+    dials: Option<HostDials>,
     clock: Clock,
     /// Looks up the mails that the journal knows.
     journal: Option<Arc<dyn KnownPositions>>,
@@ -175,6 +178,10 @@ impl Source for Pop3Source {
         self.trace = Some(trace);
     }
 
+    fn set_dials(&mut self, dials: HostDials) {
+        self.dials = Some(dials);
+    }
+
     fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
     }
@@ -227,6 +234,7 @@ impl Pop3Source {
             Some(session) => session,
             None => {
                 self.left_session();
+                let _permit = permit(self.dials.as_ref()).await;
                 let mut session =
                     Session::open(&self.settings, &self.tls, self.trace.as_ref(), probe).await?;
                 let distrusted = &mut self.token_distrusted;

@@ -160,7 +160,8 @@ pub struct OutboxRow {
     pub kind: OutboxKind,
     pub target: String,
     pub tenant: String,
-    pub decision: DecisionId,
+    /// `None` for an alert of Postroom itself.
+    pub decision: Option<DecisionId>,
     /// `waiting`, `delivered`, `dead` or `dropped`.
     pub state: &'static str,
     /// Failed attempts that count; for a delivered entry, all attempts.

@@ -2,7 +2,8 @@
 //!
 //! There are two kinds of callers. Tasks of the runtime use async ports, none of which blocks a runtime thread: [`Journal`]
 //! (intake), [`Commits`] (the line), [`Outbox`] (deliveries), [`Versions`] (the rule book), [`Configurations`] (the service),
-//! [`Shadows`] and [`Upkeep`]. Dedicated threads use blocking ports: [`Facts`] (deciding), [`LastGood`] (loading), [`Records`] (deciding again) and [`Listings`]
+//! [`ServiceAlerts`] (freshness), [`Shadows`] and [`Upkeep`]. Dedicated threads use blocking ports: [`Facts`] (deciding), [`LastGood`]
+//! (loading), [`Records`] (deciding again) and [`Listings`]
 //! (commands). [`Control`] makes changes alongside a running service.
 
 pub mod commits;
@@ -12,6 +13,7 @@ pub mod journal;
 pub mod listings;
 pub mod outbox;
 pub mod records;
+pub mod service_alerts;
 pub mod shadows;
 pub mod upkeep;
 pub mod versions;
@@ -25,13 +27,16 @@ pub use journal::Journal;
 pub use listings::Listings;
 pub use outbox::Outbox;
 pub use records::Records;
+pub use service_alerts::ServiceAlerts;
 pub use shadows::Shadows;
 pub use upkeep::Upkeep;
 pub use versions::{LastGood, Versions};
 
 /// The store of a service, held where the service is put together. Every part receives only the port that it needs. Every query
 /// made after a write has returned sees that write.
-pub trait Store: Journal + Commits + Outbox + Versions + Configurations + Shadows + Upkeep {
+pub trait Store:
+    Journal + Commits + Outbox + Versions + Configurations + Shadows + ServiceAlerts + Upkeep
+{
     /// Returns the port for blocking queries.
     fn listings(&self) -> Arc<dyn Listings>;
 }

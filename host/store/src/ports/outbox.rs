@@ -96,7 +96,8 @@ pub struct OutboxEntry {
     pub tenant: String,
     /// The tenant's position in the round robin; see [`RoundRobin`].
     pub turn: i64,
-    pub decision: DecisionId,
+    /// `None` for an alert of Postroom itself.
+    pub decision: Option<DecisionId>,
     /// A [`postroom_core::Event`] or [`postroom_core::OutgoingMail`] as JSON, depending on the kind.
     pub payload: String,
     /// The same on every attempt.

@@ -115,7 +115,7 @@ fn write(
     let (tenant, mailbox_row) = (mail.tenant_row, mail.mailbox_row);
     let origin = Origin {
         tenant,
-        decision: DecisionId(journal.0),
+        decision: Some(DecisionId(journal.0)),
         now_ms,
         old: mail.old,
     };
@@ -172,7 +172,7 @@ fn write(
         .execute((journal, serde_json::to_string(&record)?))?;
     acks::release(conn, journal, origin.now_ms)?;
     Ok(Committed {
-        decision_id: origin.decision,
+        decision_id: DecisionId(journal.0),
         tickets,
     })
 }
@@ -262,9 +262,9 @@ pub(crate) fn event(
         kind,
         timestamp: rfc3339(origin.now_ms),
         item: items::read(conn, item)?,
-        decision: origin.decision.0,
+        decision: origin.decision.map(|it| it.0),
         mailbox: mail.mailbox.clone(),
-        message_id: mail.message_id.clone(),
+        message_id: Some(mail.message_id.clone()),
     };
     Ok(serde_json::to_string(&event)?)
 }

@@ -30,7 +30,8 @@ pub(crate) const COLUMNS: &str =
 #[derive(Clone, Copy)]
 pub(crate) struct Origin {
     pub tenant: i64,
-    pub decision: DecisionId,
+    /// `None` for an alert of Postroom itself.
+    pub decision: Option<DecisionId>,
     pub now_ms: i64,
     /// Whether the mail is old.
     pub old: bool,
@@ -58,7 +59,7 @@ pub(crate) fn add_ticket(
         .insert((
             TICKET,
             origin.tenant,
-            origin.decision.0,
+            origin.decision.map(|it| it.0),
             number,
             origin.now_ms,
             &ticket.title,
@@ -123,7 +124,7 @@ pub(crate) fn add_note(
         .insert((
             NOTE,
             origin.tenant,
-            origin.decision.0,
+            origin.decision.map(|it| it.0),
             number,
             state,
             origin.now_ms,
@@ -191,7 +192,7 @@ pub(crate) fn put_alert(
             (
                 ALERT,
                 origin.tenant,
-                origin.decision.0,
+                origin.decision.map(|it| it.0),
                 &alert.key,
                 alert_state(alert.state),
                 origin.now_ms,

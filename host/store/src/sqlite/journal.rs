@@ -154,7 +154,7 @@ pub(crate) fn mailbox_row(conn: &Connection, name: &str) -> Result<i64, StoreErr
     )
 }
 
-fn tenant_row(conn: &Connection, name: &str) -> Result<i64, StoreError> {
+pub(crate) fn tenant_row(conn: &Connection, name: &str) -> Result<i64, StoreError> {
     named_row(
         conn,
         name,

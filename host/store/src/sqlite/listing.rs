@@ -102,9 +102,9 @@ impl SqliteReader {
     pub(crate) fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError> {
         let sql = format!(
             "SELECT {} FROM item i JOIN tenant t ON t.id = i.tenant
-                  JOIN journal j ON j.id = i.decision JOIN mailbox m ON m.id = j.mailbox
+                  LEFT JOIN journal j ON j.id = i.decision JOIN mailbox m ON m.id = coalesce(i.mailbox, j.mailbox)
              WHERE i.id > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
-               AND (?5 IS NULL OR j.received_ms >= ?5) AND ?6 IS ?6 AND (?7 IS NULL OR i.kind = ?7)",
+               AND (?5 IS NULL OR coalesce(j.received_ms, i.updated_ms) >= ?5) AND ?6 IS ?6 AND (?7 IS NULL OR i.kind = ?7)",
             items::COLUMNS
         );
         self.rows(&sql, "i.id", filter, items::read_row)
@@ -114,7 +114,7 @@ impl SqliteReader {
     pub(crate) fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError> {
         let sql = format!(
             "{OUTBOX} WHERE o.id > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
-               AND (?5 IS NULL OR j.received_ms >= ?5)"
+               AND (?5 IS NULL OR coalesce(j.received_ms, o.created_ms) >= ?5)"
         );
         self.rows(&sql, "o.id", filter, outbox_row)
     }
@@ -256,9 +256,9 @@ const OUTBOX: &str = "SELECT o.id, o.kind, o.target, t.name, o.decision, o.state
             o.finished_ms, o.idempotency_key, o.receipt, o.error, coalesce(i.ticket, d.ticket), i.alert_key, i.title,
             o.since_ms, o.refused_ms, o.dropped_by, o.dropped_reason, o.payload
      FROM outbox o JOIN tenant t ON t.id = o.tenant
-          JOIN journal j ON j.id = o.decision JOIN mailbox m ON m.id = j.mailbox
-          JOIN decision d ON d.journal = o.decision
-          LEFT JOIN item i ON i.id = o.lane";
+          LEFT JOIN item i ON i.id = o.lane
+          LEFT JOIN journal j ON j.id = o.decision JOIN mailbox m ON m.id = coalesce(j.mailbox, i.mailbox)
+          LEFT JOIN decision d ON d.journal = o.decision";
 
 const DECIDED: &str =
     "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, d.outcome, d.ticket, r.record, j.old
@@ -352,7 +352,7 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
         kind,
         target: row.get(2)?,
         tenant: row.get(3)?,
-        decision: DecisionId(row.get(4)?),
+        decision: row.get::<_, Option<i64>>(4)?.map(DecisionId),
         state: state_name(row.get(5)?)?,
         attempts: row.get(6)?,
         created: rfc3339(created),

@@ -29,6 +29,7 @@ mod refusals;
 mod retention;
 mod run;
 mod schema;
+mod service_alerts;
 mod shadow;
 mod strikes;
 mod writer;

@@ -12,17 +12,28 @@ use postroom_core::{
 
 use super::{SqliteReader, SqliteStore};
 use crate::ports::{
-    Commits, Configurations, Facts, Journal, LastGood, Listings, Outbox, Records, Shadows, Store,
-    Upkeep, Versions,
+    Commits, Configurations, Facts, Journal, LastGood, Listings, Outbox, Records, ServiceAlerts,
+    Shadows, Store, Upkeep, Versions,
 };
 use crate::{
     Ack, AppliedConfiguration, Committed, DecisionId, DecisionRow, Evidence, FileId, Filter,
-    Generation, GenerationCause, JournalBatch, JournalId, Journalled, LedgerRow, MailboxRow,
-    OutboxDetail, OutboxEntry, OutboxKind, OutboxRow, PendingMail, QuarantineRow, Quarantined,
-    RecordedMail, RecordedMails, RefusedRule, RepeatRow, RoundRobin, Rows, RuleRecord, Selection,
-    SentBack, Shadow, ShadowId, ShadowMail, ShadowOutcome, ShadowPage, ShadowState, StoreError,
-    StrikeRecord, Suspect, Verdict,
+    FiringAlert, Generation, GenerationCause, JournalBatch, JournalId, Journalled, LedgerRow,
+    MailboxRow, OutboxDetail, OutboxEntry, OutboxKind, OutboxRow, PendingMail, QuarantineRow,
+    Quarantined, RecordedMail, RecordedMails, RefusedRule, RepeatRow, RoundRobin, Rows, RuleRecord,
+    Selection, SentBack, ServiceAlert, Shadow, ShadowId, ShadowMail, ShadowOutcome, ShadowPage,
+    ShadowState, StoreError, StrikeRecord, Suspect, Verdict,
 };
+
+#[async_trait]
+impl ServiceAlerts for SqliteStore {
+    async fn set_alert(&self, change: ServiceAlert) -> Result<bool, StoreError> {
+        self.write_service_alert(change).await
+    }
+
+    async fn firing_alerts(&self) -> Result<Vec<FiringAlert>, StoreError> {
+        self.ask(|reader| reader.firing_service_alerts()).await
+    }
+}
 
 impl Store for SqliteStore {
     fn listings(&self) -> Arc<dyn Listings> {

@@ -224,7 +224,7 @@ fn tell(
     let mail = JournalledMail::read(conn, JournalId(decision.0))?;
     let origin = Origin {
         tenant: mail.tenant_row,
-        decision,
+        decision: Some(decision),
         now_ms,
         // The alert is about the rule's current state, whatever mail it failed on.
         old: false,
@@ -240,7 +240,7 @@ fn tell(
             kind: OutboxKind::Sink,
             target: sink,
             tenant: mail.tenant_row,
-            decision,
+            decision: Some(decision),
             lane: Some(item),
             idempotency_key: &identity.rule_alert_key(secret, key, alert.state, sink),
             payload: &payload,

@@ -22,6 +22,9 @@ impl SqliteStore {
                 .submit(0, move |conn| purge_step(conn, after, before_ms))
                 .await?;
             let Some((last, gone)) = step else {
+                self.writer
+                    .submit(0, move |conn| purge_service_alerts(conn, before_ms))
+                    .await?;
                 return Ok(dropped);
             };
             after = last;
@@ -70,4 +73,14 @@ fn purge_step(
             before_ms,
         ))?;
     Ok(Some((last, gone as u64)))
+}
+
+/// Drops the payloads of ended deliveries that no mail caused.
+fn purge_service_alerts(conn: &Connection, before_ms: i64) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "UPDATE outbox SET payload = ''
+         WHERE decision IS NULL AND state <> 0 AND payload <> '' AND created_ms < ?1",
+    )?
+    .execute([before_ms])?;
+    Ok(())
 }

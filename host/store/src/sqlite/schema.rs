@@ -41,6 +41,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/014_targets.sql"),
     include_str!("../../migrations/015_configurations.sql"),
     include_str!("../../migrations/016_answered.sql"),
+    include_str!("../../migrations/017_service_alerts.sql"),
 ];
 
 /// The part of a migration that SQL cannot do.
@@ -346,12 +347,12 @@ mod tests {
         };
         let event: postroom_core::Event = serde_json::from_str(&payload(1)).unwrap();
         assert_eq!(event.kind, postroom_core::EventKind::AlertFiring);
-        assert_eq!((event.decision, event.item.count), (7, Some(2)));
+        assert_eq!((event.decision, event.item.count), (Some(7), Some(2)));
         assert_eq!(event.item.detail.host.as_deref(), Some("db1"));
         assert_eq!(event.item.fields["load"], 1.5);
         assert_eq!(
-            (event.mailbox.as_str(), event.message_id.as_str()),
-            ("support", "a@x")
+            (event.mailbox.as_str(), event.message_id.as_deref()),
+            ("support", Some("a@x"))
         );
         let kept: postroom_core::OutgoingMail = serde_json::from_str(&payload(2)).unwrap();
         assert_eq!((kept.subject.as_str(), payload(3).as_str()), ("s", ""));

@@ -16,5 +16,6 @@ mod operation;
 mod outbox;
 mod positions;
 mod recorded;
+mod service_alerts;
 mod shadow;
 mod sqlite;

@@ -35,9 +35,12 @@ struct Body<'a> {
 struct Data<'a> {
     #[serde(flatten)]
     item: &'a ItemSnapshot,
-    decision: i64,
+    /// Absent for an alert of Postroom itself, as is the Message-ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<i64>,
     mailbox: &'a str,
-    message_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'a str>,
 }
 
 impl WebhookTarget {
@@ -94,7 +97,7 @@ fn body(event: &Event) -> Result<String, serde_json::Error> {
             item: &event.item,
             decision: event.decision,
             mailbox: &event.mailbox,
-            message_id: &event.message_id,
+            message_id: event.message_id.as_deref(),
         },
     })
 }

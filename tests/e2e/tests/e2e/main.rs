@@ -26,6 +26,7 @@ mod ews;
 mod ews_clients;
 mod examples;
 mod fair;
+mod freshness;
 mod generations;
 mod graph;
 mod hostile;

@@ -263,3 +263,29 @@ fn two_services_on_one_data_folder_are_refused() {
     running.kill();
     room.once();
 }
+
+#[test]
+fn a_panic_in_a_mailbox_is_logged_with_its_place_and_ends_nothing_else() {
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    let mailbox = |name: &str| {
+        format!(
+            "[mailboxes.{name}]\ntenant = \"acme\"\nprotocol = \"spool\"\npath = {name:?}\nevery = \"1s\"\n"
+        )
+    };
+    let config = "data_dir = \"data\"\n[tenants.acme]\n".to_owned();
+    room.write("postroom.toml", config + &mailbox("a") + &mailbox("b"));
+    room.write("a/one.eml", mail("one", "…"));
+    let mut running = room.start_with(&[("POSTROOM_CRASH_AT", "panic:before-journal")]);
+    running.await_log("mailbox paused: a defect of Postroom ended the session");
+    let lines = running.lines("ERROR", "panicked: ordered at before-journal");
+    assert!(!lines.is_empty(), "{}", running.log());
+    for part in ["mailbox=a", "place=", "crash.rs:"] {
+        assert!(lines[0].contains(part), "{part}: {lines:#?}");
+    }
+    assert!(running.is_running());
+    assert_eq!(running.stop(), Some(0));
+
+    let running = room.start();
+    room.await_decision("one");
+    assert_eq!(running.stop(), Some(0));
+}

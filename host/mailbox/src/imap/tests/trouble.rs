@@ -1,5 +1,7 @@
 //! Failing servers, dropped calls, and cursors of other sources: none of these may lose a mail.
 
+use postroom_net::DialLimits;
+
 use super::*;
 
 #[tokio::test]
@@ -256,4 +258,25 @@ async fn a_server_that_quotes_a_sign_in_shows_no_secret() {
             assert!(!shown.contains(&secret[..12]), "{shown}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_a_permit_and_returns_it_once_signed_in() {
+    let server = Server::start(|_, _| Act::Usual).await;
+    let limits = Arc::new(DialLimits::new(1, 1_000_000));
+    let dials = limits.to("127.0.0.1");
+    let held = dials.permit().await;
+    let mut source = server.source();
+    source.set_dials(dials.clone());
+    {
+        let mut connecting = std::pin::pin!(source.connect());
+        let early = tokio::time::timeout(Duration::from_millis(50), connecting.as_mut()).await;
+        assert!(early.is_err());
+        assert_eq!(server.connections.load(Ordering::SeqCst), 0);
+        drop(held);
+        connecting.await.unwrap();
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    // The open session holds none.
+    let _free = dials.permit().await;
 }

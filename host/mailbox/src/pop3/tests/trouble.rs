@@ -1,5 +1,7 @@
 //! Servers in trouble, and mails that they do not deliver.
 
+use postroom_net::DialLimits;
+
 use super::*;
 
 fn kind(error: &SourceError) -> &'static str {
@@ -221,4 +223,25 @@ async fn dots_are_taken_out_of_mails() {
         b"Subject: x\r\n\r\n.\r\n..a\r\n"
     );
     assert!(batch.messages[0].is_whole());
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_a_permit_and_returns_it_once_signed_in() {
+    let server = Server::start(|_, _| Act::Usual).await;
+    let limits = Arc::new(DialLimits::new(1, 1_000_000));
+    let dials = limits.to("127.0.0.1");
+    let held = dials.permit().await;
+    let mut source = server.source();
+    source.set_dials(dials.clone());
+    {
+        let mut connecting = std::pin::pin!(source.connect());
+        let early = tokio::time::timeout(Duration::from_millis(50), connecting.as_mut()).await;
+        assert!(early.is_err());
+        assert_eq!(server.connections.load(Ordering::SeqCst), 0);
+        drop(held);
+        connecting.await.unwrap();
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    // The open session holds none.
+    let _free = dials.permit().await;
 }

@@ -87,7 +87,9 @@ async fn answer(store: &Arc<dyn Store>, name: &str) -> (String, Vec<String>) {
             .due_outbox(kind, target, i64::MAX, 999, RoundRobin::default())
             .await
             .unwrap();
-        let entry = due.into_iter().find(|entry| entry.decision.0 == id.0);
+        let entry = due
+            .into_iter()
+            .find(|entry| entry.decision.map(|it| it.0) == Some(id.0));
         let entry = entry.unwrap();
         if kind == OutboxKind::Mail {
             let mail: OutgoingMail = serde_json::from_str(&entry.payload).unwrap();
