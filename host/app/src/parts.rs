@@ -138,7 +138,7 @@ impl Parts {
                     self.spawn_in(order.span, order.name, order.part);
                 }
                 () = stop.cancelled(), if drain.is_none() => {
-                    // Whoever orders more is not kept waiting.
+                    // A task that orders another part must not wait for it.
                     ordered = None;
                     let now = Instant::now();
                     drain = Some(Drain {

@@ -22,7 +22,7 @@ const AT_START: [(&str, OneLimit); 7] = [
     }),
 ];
 
-/// What differs between a configuration and the one before it.
+/// The differences between a configuration and the one before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
     pub added: Vec<PartName>,

@@ -32,7 +32,7 @@ pub enum LineEvent {
 
 /// The result of a look at the configuration's files that found something new.
 pub struct ConfigurationChanged {
-    /// What was applied, unless nothing was.
+    /// The applied changes; `None` if nothing was applied.
     pub applied: Option<AppliedChanges>,
     /// Why files, or all of them, are used as they were before.
     pub refused: Vec<Problem>,

@@ -17,7 +17,7 @@ use crate::intake::IntakeError;
 /// The number of rules, or of parts of the configuration, named in one log line; the rest are counted.
 const NAMED: usize = 10;
 
-/// What follows the help for a part that is unusable until a secret is there.
+/// The end of the help for a part that cannot be used because a secret is missing.
 pub const AFTER_CORRECTION: &str =
     "a file is noticed within 30 s, a variable of the environment needs a restart of postroom";
 

@@ -289,7 +289,7 @@ impl Intake {
                     self.sync_with_server(&mut cursor, false, false).await?;
                     return Ok(decided);
                 }
-                // The rules are loaded anew for a changed configuration.
+                // The rules are being loaded again for a changed configuration.
                 self.held = true;
                 journalled.clear();
             }

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::rate_limiter::RateLimiter;
 
-/// What all mailboxes share of one configuration. It never changes: a batch uses the same settings to its end.
+/// The settings of one configuration that all mailboxes share. They never change: a batch uses the same ones to its end.
 pub struct Settings {
     pub limits: LineLimits,
     pub parse_limits: ParseLimits,

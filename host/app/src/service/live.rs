@@ -54,7 +54,7 @@ enum Reason {
     Missing,
 }
 
-/// What the last look saw, so that the same is not reported twice.
+/// The result of the last look, so that the same problem is not reported twice.
 #[derive(Default)]
 struct Seen {
     files: Option<Snapshot>,

@@ -27,7 +27,7 @@ struct Running {
     is_ready: bool,
 }
 
-/// A mailbox whose session was told to end.
+/// A mailbox whose session is ending.
 pub struct Stopped {
     config: MailboxConfig,
     /// Cancelled when it has ended.

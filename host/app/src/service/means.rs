@@ -1,4 +1,4 @@
-//! What mailboxes and targets are made with: the store, the tokens, TLS and the clock of a running service.
+//! Makes mailboxes and targets from the configuration, with the store, the tokens, TLS and the clock of a running service.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connections;
 use crate::protocol_log::ProtocolLog;
 
-/// What a service has from its start to its end.
+/// The parts of a service that stay the same from its start to its end.
 pub struct Means {
     pub data_dir: PathBuf,
     pub store: Arc<dyn Store>,

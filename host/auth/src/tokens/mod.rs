@@ -105,8 +105,8 @@ impl Tokens {
         }
     }
 
-    /// Takes over the profiles and accounts of a changed configuration. What did not change keeps its tokens in memory; the others
-    /// are read from the vault again, and whoever waits for a failed one is told.
+    /// Takes over the profiles and accounts of a changed configuration. Unchanged accounts keep their tokens in memory; the tokens of
+    /// the others are read from the vault again, and sessions that wait for one of them try again.
     pub fn configure(&self, profiles: Vec<Profile>, accounts: Vec<AccountUse>) {
         let before = self.configured.load();
         let after = Arc::new(before.with(profiles, accounts));

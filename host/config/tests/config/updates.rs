@@ -76,15 +76,15 @@ fn refused(problems: &Problems) -> String {
 }
 
 fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
+    for entry in fs::read_dir(from).expect("a folder of a case") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
         match path.is_dir() {
             true => {
-                fs::create_dir_all(&target).unwrap();
+                fs::create_dir_all(&target).expect("a folder");
                 copy(&path, &target);
             }
-            false => drop(fs::copy(&path, &target).unwrap()),
+            false => drop(fs::copy(&path, &target).expect("a copy")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the rule book takes from the configuration: who has which rules, in which order, and what they must pass.
+//! The part of a configuration that the rule book needs: the rules of each mailbox in order, and the tests that they must pass.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;

@@ -24,6 +24,6 @@ pub struct AppliedConfiguration {
     pub number: u64,
     /// RFC 3339 in UTC.
     pub applied: String,
-    /// What changed, as the service described it.
+    /// The changes, as the service described them.
     pub changes_json: String,
 }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use postroom_config::{Config, Documents};
+use postroom_files::Unread;
 use postroom_store::{AppliedConfiguration, Listings};
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ pub use diff::diff;
 
 /// The default limit of a listing for people; `--limit` and `--json` exceed it.
 const SCREENFUL: usize = 50;
+/// The largest file that is read, as for a configuration.
+const FILE_BYTES: u64 = 16 << 20;
 /// Appended to the name of a file whose text would otherwise be lost.
 const ASIDE: &str = ".unapplied";
 /// Appended to the name of a file that an earlier configuration did not have.
@@ -157,10 +160,10 @@ fn files(reader: &dyn Listings, number: u64) -> anyhow::Result<BTreeMap<String, 
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    match postroom_files::read(path, FILE_BYTES) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(Unread::Missing) => Ok(None),
+        Err(unread) => bail!("{}: {unread}", path.display()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Each kind of failure has its own advice, with the values that the admin needs filled in.
 
 use postroom_auth::{ClientCredential, Endpoints};
-use postroom_target::smtp::SmtpStep;
-use postroom_target::webhook::SpeaksOf;
+use postroom_net::ConnectError;
+use postroom_target::TargetError;
+use postroom_target::smtp::{SendError, SmtpStep};
+use postroom_target::webhook::{SpeaksOf, WebhookError};
 
 use super::*;
 use postroom_config::{EWS, GRAPH, IMAP, POP3, SUBMISSION};
