@@ -288,6 +288,7 @@ impl Service {
             events: self.events,
             spawner: parts.spawner(),
             reload: self.reload,
+            loads: JoinSet::new(),
         };
         parts.spawn("configuration", live.serve());
         let limit = || drain.borrow().limits.drain;

@@ -17,6 +17,7 @@ use postroom_store::StoreError;
 use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 
 use super::mailboxes::Mailboxes;
 use super::means::Means;
@@ -26,6 +27,9 @@ use crate::parts::Spawner;
 /// The cause that is recorded with a configuration: a start of the service, or a save.
 const START: &str = "start";
 const SAVE: &str = "save";
+
+/// How long a change waits for rules to load, before it counts as applied without them.
+const LOAD_WAIT: Duration = Duration::from_secs(1);
 
 /// Everything that a changed configuration concerns.
 pub struct Live {
@@ -41,6 +45,8 @@ pub struct Live {
     pub spawner: Spawner,
     /// Asks to read the configuration again, secrets included.
     pub reload: Option<Signal>,
+    /// Loads of rules that changed configurations concern.
+    pub loads: JoinSet<Result<Option<u64>, StoreError>>,
 }
 
 /// Why the files are looked at.
@@ -82,6 +88,10 @@ impl Live {
                     _ => Reason::Saved,
                 },
                 () = asked(&mut self.reload) => Reason::Asked,
+                Some(loaded) = self.loads.join_next() => {
+                    report_load(loaded);
+                    continue;
+                }
             };
             self.look(&mut seen, reason).await;
         }
@@ -189,7 +199,12 @@ impl Live {
         for mailbox in starting {
             mailbox.order(&self.spawner).await;
         }
-        self.rules.load_new().await?;
+        self.loads.spawn(self.rules.clone().load_new());
+        // A rule that is slow to load keeps its client's mail waiting, and nobody else's changes.
+        let loading = tokio::time::timeout(LOAD_WAIT, self.loads.join_next());
+        if let Ok(Some(loaded)) = loading.await {
+            report_load(loaded);
+        }
         let number = self.record(Some(&changes)).await?;
         Ok((!changes.is_empty()).then(|| AppliedChanges {
             number,
@@ -226,6 +241,16 @@ fn name_of(config: &Config, file: &Path) -> String {
     let dir = config.dir.strip_prefix(".").unwrap_or(&config.dir);
     let file = file.strip_prefix(dir).unwrap_or(file);
     file.to_string_lossy().into_owned()
+}
+
+fn report_load(loaded: Result<Result<Option<u64>, StoreError>, JoinError>) {
+    match loaded {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::error!(%error, "rules of a changed configuration could not be stored; they are loaded again soon");
+        }
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 async fn asked(reload: &mut Option<Signal>) {

@@ -170,7 +170,7 @@ impl RuleBook {
     }
 
     /// Loads the rules of the tenants that a changed configuration concerns. What is slow to load goes live later.
-    pub async fn load_new(self: &Arc<Self>) -> Result<Option<u64>, StoreError> {
+    pub async fn load_new(self: Arc<Self>) -> Result<Option<u64>, StoreError> {
         let wiring = self.wiring.load_full();
         let new = wiring.tenants.iter().filter(|it| !it.is_loaded());
         let claims = new.filter_map(TenantRules::claim).collect();

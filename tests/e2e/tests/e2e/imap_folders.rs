@@ -75,7 +75,7 @@ fn a_missing_folder_is_reported_and_stops_no_other() {
     let output = room.postroom(&["run", "--once"]);
     assert_eq!(output.status.code(), Some(1), "{}", both(&output));
     assert!(
-        both(&output).contains("some folders are not read: select: folder Junk"),
+        both(&output).contains("some folders are not read, the others are: select: folder Junk"),
         "{}",
         both(&output)
     );
