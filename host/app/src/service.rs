@@ -285,6 +285,7 @@ impl Service {
             deliveries: self.deliveries,
             shadows: self.shadows,
             mailboxes: self.mailboxes,
+            unusable: self.misconfigured,
             events: self.events,
             spawner: parts.spawner(),
             reload: self.reload,
@@ -423,7 +424,7 @@ impl Service {
 }
 
 /// Logs the sinks and outgoings that cannot be used until their part of the configuration is corrected.
-fn report_unusable(misconfigured: &[(String, Unavailable)]) {
+fn report_unusable<'u>(misconfigured: impl IntoIterator<Item = &'u (String, Unavailable)>) {
     for (part, why) in misconfigured {
         tracing::error!(
             help = format!("{}; {AFTER_CORRECTION}", why.help),

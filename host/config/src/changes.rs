@@ -65,14 +65,13 @@ impl Changes {
     }
 
     pub fn is_empty(&self) -> bool {
-        let lists = [&self.added, &self.removed, &self.changed];
-        lists.iter().all(|it| it.is_empty()) && self.at_restart.is_empty()
+        !self.is_of_parts() && self.at_restart.is_empty()
     }
 
-    /// Returns whether this part was added or changed.
-    pub fn touches(&self, kind: PartKind, name: &str) -> bool {
-        let mut parts = self.added.iter().chain(&self.changed);
-        parts.any(|it| it.kind == kind && it.name == name)
+    /// Returns whether a part or a setting differs that a running service takes over.
+    pub fn is_of_parts(&self) -> bool {
+        let lists = [&self.added, &self.removed, &self.changed];
+        lists.iter().any(|it| !it.is_empty())
     }
 
     fn settings(&mut self, before: &Config, after: &Config) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postroom_config::{Changes, Config, Problem, Problems, Snapshot, Update};
+use postroom_config::{Changes, Config, Problem, Problems, Snapshot, Unavailable, Update};
 use postroom_line::bus::Publisher;
 use postroom_line::deliver::Deliveries;
 use postroom_line::event::{AppliedChanges, ConfigurationChanged, LineEvent};
@@ -41,6 +41,8 @@ pub struct Live {
     pub deliveries: Arc<Deliveries>,
     pub shadows: Arc<ShadowRunner>,
     pub mailboxes: Mailboxes,
+    /// The sinks and outgoings that cannot be used, as they were reported.
+    pub unusable: Vec<(String, Unavailable)>,
     pub events: Publisher,
     pub spawner: Spawner,
     /// Asks to read the configuration again, secrets included.
@@ -65,6 +67,8 @@ enum Reason {
 struct Seen {
     files: Option<Snapshot>,
     refused: Vec<Problem>,
+    /// The changed settings that wait for the next start.
+    at_restart: Vec<&'static str>,
 }
 
 impl Live {
@@ -125,12 +129,18 @@ impl Live {
             None => {}
             Some(Err(problems)) => self.refuse(seen, &problems),
             Some(Ok(update)) => {
-                let is_same = update.changes.is_empty() && update.refused.is_empty();
-                if reason == Reason::Asked && is_same {
-                    tracing::info!("the configuration is as it was: nothing to apply");
-                }
+                let changes = &update.changes;
+                let is_same = !changes.is_of_parts() && changes.at_restart == seen.at_restart;
+                seen.at_restart.clone_from(&changes.at_restart);
                 let refused = update.refused.clone();
-                match self.apply(update, noticed).await {
+                let applied = match is_same {
+                    true => self
+                        .take_over_texts(update, seen, reason)
+                        .await
+                        .map(|()| None),
+                    false => self.apply(update, noticed).await.map(Some),
+                };
+                match applied {
                     Ok(applied) => self.publish(seen, applied, refused),
                     Err(error) => {
                         // The next look tries again.
@@ -159,12 +169,36 @@ impl Live {
         });
     }
 
-    /// Applies a changed configuration to the parts that it concerns. Returns nothing if no part is concerned.
-    async fn apply(
+    /// Takes over files that changed in nothing that a part uses, such as comments.
+    async fn take_over_texts(
         &mut self,
         update: Update,
-        noticed: Instant,
-    ) -> anyhow::Result<Option<AppliedChanges>> {
+        seen: &Seen,
+        reason: Reason,
+    ) -> anyhow::Result<()> {
+        if update.refused.is_empty() {
+            match reason {
+                Reason::Asked => {
+                    tracing::info!("the configuration is as it was: nothing to apply");
+                }
+                _ if !seen.refused.is_empty() => {
+                    tracing::info!(
+                        "the saved files have no problem any more, and nothing else changed"
+                    );
+                }
+                _ => {}
+            }
+        }
+        let before = self.config.borrow().clone();
+        let store = &*self.means.store;
+        report_misconfigured(&update.config, &before.misconfigured, store).await?;
+        self.config.send_replace(Arc::new(update.config));
+        self.record(Some(&update.changes)).await?;
+        Ok(())
+    }
+
+    /// Applies a changed configuration to the parts that it concerns.
+    async fn apply(&mut self, update: Update, noticed: Instant) -> anyhow::Result<AppliedChanges> {
         let Update {
             config, changes, ..
         } = update;
@@ -176,13 +210,14 @@ impl Live {
             .configure(&before, &after, &means.tls, &means.clock)?;
         let made = means.targets(&after, Some((&before, &self.deliveries)))?;
         // From here on nothing refuses the configuration.
-        let stopped = self.mailboxes.stop_changed(&after);
+        let stopped = self.mailboxes.stop_changed(&after, new_tokens);
         self.directories.configure(&after);
         self.rules.configure(&after).await?;
         means.line.configure(&after);
         self.shadows.configure(&after);
         self.deliveries.configure(made.targets).await;
-        report_unusable(&made.misconfigured);
+        let unusable = std::mem::replace(&mut self.unusable, made.misconfigured);
+        report_unusable(self.unusable.iter().filter(|it| !unusable.contains(it)));
         report_misconfigured(&after, &before.misconfigured, &*means.store).await?;
         let starting = self.mailboxes.configure(&after, means, &stopped);
         self.keep_raw.send_replace(after.keep_raw);
@@ -206,12 +241,12 @@ impl Live {
             report_load(loaded);
         }
         let number = self.record(Some(&changes)).await?;
-        Ok((!changes.is_empty()).then(|| AppliedChanges {
+        Ok(AppliedChanges {
             number,
             config: after,
             changes,
             took: noticed.elapsed(),
-        }))
+        })
     }
 
     /// Records the configuration in use. Returns its number.

@@ -54,12 +54,13 @@ impl Mailboxes {
     }
 
     /// Stops the sessions of mailboxes that are gone, or that changed so that they need another session; those of all others go on.
-    pub fn stop_changed(&mut self, after: &Config) -> Vec<Stopped> {
+    /// One that could not sign in is tried again with other tokens.
+    pub fn stop_changed(&mut self, after: &Config, are_tokens_new: bool) -> Vec<Stopped> {
         let mut stopped = Vec::new();
         self.0.retain(|name, running| {
             let now = after.mailbox(name);
             let stays = now.is_some_and(|now| now.has_same_session(&running.config));
-            let stays = stays && running.is_ready;
+            let stays = stays && (running.is_ready || !are_tokens_new);
             if !stays {
                 running.stop.cancel();
                 stopped.push(Stopped {

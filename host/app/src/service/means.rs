@@ -60,8 +60,8 @@ impl KeptTokens {
             .clone()
     }
 
-    /// Takes over the profiles and accounts of a changed configuration. Returns whether the tokens are others now, and have to be kept
-    /// fresh.
+    /// Takes over the profiles and accounts of a changed configuration. Returns whether other tokens are in use now, which have to be
+    /// kept fresh.
     pub fn configure(
         &self,
         before: &Config,
@@ -79,8 +79,9 @@ impl KeptTokens {
             return Ok(false);
         }
         let opened = open(after, tls, clock)?;
+        let is_open = opened.is_ok();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = opened;
-        Ok(true)
+        Ok(is_open)
     }
 }
 

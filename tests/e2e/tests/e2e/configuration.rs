@@ -178,6 +178,8 @@ fn sighup_reads_secrets_again_and_says_when_nothing_changed() {
     );
     running.ask_to_reload();
     running.await_log("the configuration is as it was: nothing to apply");
+    // What was told once is not told again by every look.
+    assert_eq!(running.lines("ERROR", "sink psa is misconfigured").len(), 1);
     assert_eq!(running.stop(), Some(0));
 }
 
