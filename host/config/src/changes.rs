@@ -51,17 +51,21 @@ pub enum PartKind {
 }
 
 impl Changes {
-    /// Returns what differs in `after`.
-    pub fn between(before: &Config, after: &Config) -> Self {
+    /// Returns the settings that differ in `after`.
+    pub(crate) fn of_settings(before: &Config, after: &Config) -> Self {
         let mut changes = Self::default();
         changes.settings(before, after);
-        let (b, a) = (before, after);
-        changes.parts(PartKind::Profile, &b.profiles, &a.profiles, |it| &it.name);
-        changes.parts(PartKind::Tenant, &b.tenants, &a.tenants, |it| &it.name);
-        changes.parts(PartKind::Mailbox, &b.mailboxes, &a.mailboxes, |it| &it.name);
-        changes.parts(PartKind::Outgoing, &b.outgoing, &a.outgoing, |it| &it.name);
-        changes.parts(PartKind::Sink, &b.sinks, &a.sinks, |it| &it.name);
         changes
+    }
+
+    /// Adds the named parts that differ in `after`.
+    pub(crate) fn add_parts(&mut self, before: &Config, after: &Config) {
+        let (b, a) = (before, after);
+        self.parts(PartKind::Profile, &b.profiles, &a.profiles, |it| &it.name);
+        self.parts(PartKind::Tenant, &b.tenants, &a.tenants, |it| &it.name);
+        self.parts(PartKind::Mailbox, &b.mailboxes, &a.mailboxes, |it| &it.name);
+        self.parts(PartKind::Outgoing, &b.outgoing, &a.outgoing, |it| &it.name);
+        self.parts(PartKind::Sink, &b.sinks, &a.sinks, |it| &it.name);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -146,6 +150,14 @@ impl Config {
         self.vault_key.clone_from(&running.vault_key);
         self.installations.clone_from(&running.installations);
         self.extra_roots.clone_from(&running.extra_roots);
+        // Those that inherit the proxies go on with them, as tokens and webhooks do.
+        let of_mailboxes = self.mailboxes.iter_mut().map(|it| &mut it.proxies);
+        let of_outgoing = self.outgoing.iter_mut().map(|it| &mut it.proxies);
+        for own in of_mailboxes.chain(of_outgoing) {
+            if *own == self.proxies {
+                own.clone_from(&running.proxies);
+            }
+        }
         self.proxies.clone_from(&running.proxies);
         self.limits = running.limits.started_with(&self.limits);
     }

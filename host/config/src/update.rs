@@ -52,15 +52,13 @@ impl Snapshot {
         let is_new = |problem: &&Problem| !known.iter().any(|it| it.is_same(problem));
         let mut documents = self.documents.clone();
         let mut refused = Vec::new();
-        // An unreadable file would count as removed.
+        // A file that cannot be read, or whose folder cannot, would count as removed.
         for (file, text) in running.documents.iter() {
-            if documents.get(file).is_none() && file.exists() {
+            if documents.get(file).is_none() && file.try_exists().unwrap_or(true) {
                 documents.insert(file.to_owned(), text);
-                let unread = self.unreadable.iter().filter(is_new);
-                let new = unread.filter(|it| !refused.contains(*it));
-                refused.extend(new.cloned().collect::<Vec<_>>());
             }
         }
+        refused.extend(self.unreadable.iter().filter(is_new).cloned());
         let read = Config::load_documents(&running.file, &documents, environment);
         let found: Vec<Problem> = match &read {
             Ok(config) => faults(config).filter(is_new).cloned().collect(),
@@ -93,9 +91,10 @@ impl Snapshot {
         {
             return Err(problems);
         }
-        let changes = Changes::between(running, &config);
         let mut config = config;
+        let mut changes = Changes::of_settings(running, &config);
         config.keep_until_restart(running);
+        changes.add_parts(running, &config);
         Ok(Update {
             config,
             changes,

@@ -388,6 +388,7 @@ impl Deliveries {
                 crash::point(crash::Point::BeforeDeliveryRecord);
                 self.recorded(|| self.outbox.delivered(entry.id, receipt.clone()))
                     .await?;
+                target.forget(entry.id);
                 self.events.publish(|| {
                     let delivery = DeliveryId::of(entry);
                     LineEvent::Delivered(Arc::new(Delivered { delivery, receipt }))
@@ -423,7 +424,11 @@ impl Deliveries {
                 Some(Consequence::Hold) => self.hold(entry, &fault.problem).await,
                 Some(Consequence::Refused) | None => self.refused(entry, &fault).await,
             },
-            Attempt::Final(problem) => self.give_up(entry, &problem).await,
+            Attempt::Final(problem) => {
+                let ended = self.give_up(entry, &problem).await?;
+                target.forget(entry.id);
+                Ok(ended)
+            }
         }
     }
 

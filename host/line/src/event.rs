@@ -40,8 +40,8 @@ pub struct ConfigurationChanged {
 
 /// An applied configuration.
 pub struct AppliedChanges {
-    /// Its number.
-    pub number: u64,
+    /// Its number; `None` if it is not recorded.
+    pub number: Option<u64>,
     pub config: Arc<Config>,
     pub changes: Changes,
     /// How long it took.

@@ -25,6 +25,8 @@ pub struct GuardedTarget {
     served: Mutex<i64>,
     /// When this process began to use the target, in Unix milliseconds: it does not know what became of older entries.
     since_ms: i64,
+    /// The entries that were attempted, and whose end is not recorded: an attempt may have succeeded all the same.
+    tried: Mutex<HashSet<i64>>,
 }
 
 impl GuardedTarget {
@@ -35,6 +37,7 @@ impl GuardedTarget {
             turn: tokio::sync::Mutex::default(),
             served: Mutex::new(0),
             since_ms,
+            tried: Mutex::default(),
         }
     }
 
@@ -135,13 +138,24 @@ impl GuardedTarget {
     }
 
     async fn deliver(&self, entry: &OutboxEntry, content: Content<'_>) -> Attempt {
+        let is_first = self.tried().insert(entry.id);
+        let is_older = entry.attempts > 0 || entry.created_ms < self.since_ms;
         let delivery = Delivery {
             idempotency_key: &entry.idempotency_key,
             content,
-            is_repeat: entry.attempts > 0 || entry.created_ms < self.since_ms,
+            is_repeat: !is_first || is_older,
             reference: entry.reference.as_ref(),
         };
         self.target.deliver(delivery).await
+    }
+
+    /// Records that the end of an entry is durable.
+    pub fn forget(&self, entry: i64) {
+        self.tried().remove(&entry);
+    }
+
+    fn tried(&self) -> MutexGuard<'_, HashSet<i64>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes a kept connection properly.

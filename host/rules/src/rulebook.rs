@@ -198,13 +198,14 @@ impl RuleBook {
 
     /// Takes over a changed configuration. The rules of the tenants that it concerns are not loaded then, and their mail waits until
     /// [`RuleBook::load_new`] has loaded them; those of all others stay as they are.
-    pub async fn configure(&self, config: &Config) -> Result<(), StoreError> {
+    pub async fn configure(&self, config: &Config) {
         let _nothing_goes_live = self.publishing.lock().await;
-        self.keep_strikes().await?;
+        if let Err(error) = self.keep_strikes().await {
+            tracing::warn!(%error, "failure counters could not be saved; those of changed rules restart");
+        }
         let before = self.wiring.load_full();
         let after = Wiring::of(config, gate_of(config, &self.watch), Some(&before));
         self.wiring.store(Arc::new(after));
-        Ok(())
     }
 
     /// Returns the current rules of one mailbox of a tenant; `None` while the tenant's rules are not loaded, and if the mailbox is

@@ -1,6 +1,6 @@
 //! The configuration in use: its files are watched, and a saved change is applied to the parts that it concerns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use postroom_line::shadow::ShadowRunner;
 use postroom_rules::directory::Directories;
 use postroom_rules::rulebook::RuleBook;
 use postroom_rules::watch::FolderWatch;
-use postroom_store::StoreError;
+use postroom_store::{Journal, StoreError};
 use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -74,9 +74,7 @@ struct Seen {
 impl Live {
     /// Applies saved changes until the service stops.
     pub async fn serve(mut self) {
-        if let Err(error) = self.record(None).await {
-            tracing::error!(%error, "the configuration could not be recorded");
-        }
+        self.record(None).await;
         let stop = self.means.stop.clone();
         let mut folders = FolderWatch::default();
         let mut seen = Seen::default();
@@ -88,7 +86,9 @@ impl Live {
             let reason = tokio::select! {
                 () = stop.cancelled() => return,
                 noticed = folders.changed() => match noticed {
-                    None if !current.unavailable.is_empty() => Reason::Missing,
+                    None if !current.unavailable.is_empty() || self.lacks_tokens() => {
+                        Reason::Missing
+                    }
                     _ => Reason::Saved,
                 },
                 () = asked(&mut self.reload) => Reason::Asked,
@@ -130,14 +130,16 @@ impl Live {
             Some(Err(problems)) => self.refuse(seen, &problems),
             Some(Ok(update)) => {
                 let changes = &update.changes;
-                let is_same = !changes.is_of_parts() && changes.at_restart == seen.at_restart;
+                let is_same = !changes.is_of_parts()
+                    && changes.at_restart == seen.at_restart
+                    && !self.lacks_tokens();
                 seen.at_restart.clone_from(&changes.at_restart);
                 let refused = update.refused.clone();
                 let applied = match is_same {
-                    true => self
-                        .take_over_texts(update, seen, reason)
-                        .await
-                        .map(|()| None),
+                    true => {
+                        self.take_over_texts(update, seen, reason).await;
+                        Ok(None)
+                    }
                     false => self.apply(update, noticed).await.map(Some),
                 };
                 match applied {
@@ -170,12 +172,7 @@ impl Live {
     }
 
     /// Takes over files that changed in nothing that a part uses, such as comments.
-    async fn take_over_texts(
-        &mut self,
-        update: Update,
-        seen: &Seen,
-        reason: Reason,
-    ) -> anyhow::Result<()> {
+    async fn take_over_texts(&mut self, update: Update, seen: &Seen, reason: Reason) {
         if update.refused.is_empty() {
             match reason {
                 Reason::Asked => {
@@ -190,11 +187,10 @@ impl Live {
             }
         }
         let before = self.config.borrow().clone();
-        let store = &*self.means.store;
-        report_misconfigured(&update.config, &before.misconfigured, store).await?;
+        report_new_faults(&update.config, &before, &*self.means.store).await;
+        self.means.line.configure(&update.config);
         self.config.send_replace(Arc::new(update.config));
-        self.record(Some(&update.changes)).await?;
-        Ok(())
+        self.record(Some(&update.changes)).await;
     }
 
     /// Applies a changed configuration to the parts that it concerns.
@@ -210,16 +206,16 @@ impl Live {
             .configure(&before, &after, &means.tls, &means.clock)?;
         let made = means.targets(&after, Some((&before, &self.deliveries)))?;
         // From here on nothing refuses the configuration.
-        let stopped = self.mailboxes.stop_changed(&after, new_tokens);
+        self.mailboxes.stop_changed(&after, new_tokens);
         self.directories.configure(&after);
-        self.rules.configure(&after).await?;
+        self.rules.configure(&after).await;
         means.line.configure(&after);
         self.shadows.configure(&after);
         self.deliveries.configure(made.targets).await;
         let unusable = std::mem::replace(&mut self.unusable, made.misconfigured);
         report_unusable(self.unusable.iter().filter(|it| !unusable.contains(it)));
-        report_misconfigured(&after, &before.misconfigured, &*means.store).await?;
-        let starting = self.mailboxes.configure(&after, means, &stopped);
+        report_new_faults(&after, &before, &*means.store).await;
+        let starting = self.mailboxes.configure(&after, means);
         self.keep_raw.send_replace(after.keep_raw);
         self.config.send_replace(after.clone());
         if new_tokens && let Ok(tokens) = self.means.tokens.current() {
@@ -240,7 +236,7 @@ impl Live {
         if let Ok(Some(loaded)) = loading.await {
             report_load(loaded);
         }
-        let number = self.record(Some(&changes)).await?;
+        let number = self.record(Some(&changes)).await;
         Ok(AppliedChanges {
             number,
             config: after,
@@ -249,27 +245,51 @@ impl Live {
         })
     }
 
-    /// Records the configuration in use. Returns its number.
-    async fn record(&self, changes: Option<&Changes>) -> Result<u64, StoreError> {
+    /// Returns whether the vault's key is missing or wrong, and somebody may correct that.
+    fn lacks_tokens(&self) -> bool {
+        !self.config.borrow().accounts.is_empty() && self.means.tokens.current().is_err()
+    }
+
+    /// Records the configuration in use. Returns its number, or `None` if it is not recorded.
+    async fn record(&self, changes: Option<&Changes>) -> Option<u64> {
         let config = self.config.borrow().clone();
         let description = match changes {
             None => json!({ "cause": START }),
             Some(changes) => json!({ "cause": SAVE, "changes": changes }),
         };
-        let files = files_of(&config);
+        let files = files_of(&config)?;
         let store = &self.means.store;
-        store
-            .save_configuration(files, description.to_string())
-            .await
+        let saved = store.save_configuration(files, description.to_string());
+        saved.await.map_or_else(
+            |error| {
+                tracing::error!(%error, "the configuration is in use, and could not be recorded");
+                None
+            },
+            Some,
+        )
     }
 }
 
-/// Returns the texts of a configuration's files, by names relative to its folder.
-pub fn files_of(config: &Config) -> BTreeMap<String, String> {
+/// Logs and records the mailboxes that a configuration disables and the one before did not.
+async fn report_new_faults(after: &Config, before: &Config, journal: &dyn Journal) {
+    let reported = report_misconfigured(after, &before.misconfigured, journal).await;
+    if let Err(error) = reported {
+        tracing::error!(%error, "the states of misconfigured mailboxes could not be recorded");
+    }
+}
+
+/// Returns the texts of a configuration's files, by names relative to its folder. A file with a problem is left out, because
+/// somebody may have written a secret there; `None` if that is the main file.
+fn files_of(config: &Config) -> Option<BTreeMap<String, String>> {
+    let problems = config.misconfigured.iter().flat_map(|it| &it.problems);
+    let broken: BTreeSet<&Path> = problems.map(|it| Path::new(&it.file)).collect();
+    if broken.contains(&*config.file) {
+        return None;
+    }
     let documents = config.documents.iter();
-    documents
-        .map(|(file, text)| (name_of(config, file), text.to_owned()))
-        .collect()
+    let sound = documents.filter(|(file, _)| !broken.contains(file));
+    let files = sound.map(|(file, text)| (name_of(config, file), text.to_owned()));
+    Some(files.collect())
 }
 
 fn name_of(config: &Config, file: &Path) -> String {

@@ -14,7 +14,11 @@ use crate::parts::{Parts, Spawner};
 
 /// All mailboxes of the configuration in use, by name.
 #[derive(Default)]
-pub struct Mailboxes(HashMap<String, Running>);
+pub struct Mailboxes {
+    running: HashMap<String, Running>,
+    /// The ones that were stopped, until their sessions have ended.
+    ending: Vec<Stopped>,
+}
 
 /// One mailbox's task, and what it was started with.
 struct Running {
@@ -28,7 +32,7 @@ struct Running {
 }
 
 /// A mailbox whose session is ending.
-pub struct Stopped {
+struct Stopped {
     config: MailboxConfig,
     /// Cancelled when it has ended.
     ended: CancellationToken,
@@ -55,35 +59,29 @@ impl Mailboxes {
 
     /// Stops the sessions of mailboxes that are gone, or that changed so that they need another session; those of all others go on.
     /// One that could not sign in is tried again with other tokens.
-    pub fn stop_changed(&mut self, after: &Config, are_tokens_new: bool) -> Vec<Stopped> {
-        let mut stopped = Vec::new();
-        self.0.retain(|name, running| {
+    pub fn stop_changed(&mut self, after: &Config, are_tokens_new: bool) {
+        self.ending.retain(|it| !it.ended.is_cancelled());
+        self.running.retain(|name, running| {
             let now = after.mailbox(name);
             let stays = now.is_some_and(|now| now.has_same_session(&running.config));
             let stays = stays && (running.is_ready || !are_tokens_new);
             if !stays {
                 running.stop.cancel();
-                stopped.push(Stopped {
+                self.ending.push(Stopped {
                     config: running.config.clone(),
                     ended: running.ended.clone(),
                 });
             }
             stays
         });
-        stopped
     }
 
     /// Takes over a configuration, after [`Mailboxes::stop_changed`]: those that stay get what other parts of it changed for them, and
     /// the others are made.
-    pub fn configure(
-        &mut self,
-        config: &Config,
-        means: &Means,
-        stopped: &[Stopped],
-    ) -> Vec<Starting> {
+    pub fn configure(&mut self, config: &Config, means: &Means) -> Vec<Starting> {
         let mut starting = Vec::new();
         for mailbox in &config.mailboxes {
-            match self.0.get_mut(&mailbox.name) {
+            match self.running.get_mut(&mailbox.name) {
                 Some(running) => {
                     running.config = mailbox.clone();
                     running
@@ -91,7 +89,7 @@ impl Mailboxes {
                         .send_replace(Arc::new(Mailbox::of(config, mailbox)));
                 }
                 None => {
-                    let mut before = stopped.iter();
+                    let mut before = self.ending.iter();
                     let before = before.find(|it| it.is_same_place(mailbox));
                     let after = before.map(|it| it.ended.clone());
                     starting.push(self.add(config, mailbox, means, after));
@@ -118,7 +116,7 @@ impl Mailboxes {
             ended: ended.clone(),
             is_ready,
         };
-        self.0.insert(mailbox.name.clone(), running);
+        self.running.insert(mailbox.name.clone(), running);
         Starting {
             intake,
             after,

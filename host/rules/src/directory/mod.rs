@@ -266,6 +266,13 @@ impl Directories {
         let old = serving.map(|it| &it.assets);
         let assets = self.refresh(assets, old, &mut looked, assets_of);
         let fresh = Arc::new(Directory { contacts, assets });
+        // The configuration may have changed since the look began.
+        if !self
+            .files(tenant)
+            .is_some_and(|it| Arc::ptr_eq(&it, &files))
+        {
+            return looked;
+        }
         self.live.rcu(|live| {
             let mut live = HashMap::clone(live);
             live.insert(tenant.to_owned(), fresh.clone());

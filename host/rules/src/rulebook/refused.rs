@@ -110,7 +110,10 @@ impl RuleBook {
         let wiring = self.wiring.load_full();
         kept.retain(|it| wiring.tenant(&it.tenant).is_some_and(|it| !it.is_loaded()));
         let live = self.live.load_full();
-        let records = live.rules.iter().filter_map(|(id, rule)| {
+        // The live rules of a tenant that is being loaded again may be another configuration's.
+        let loaded = |id: &RuleId| wiring.tenant(&id.tenant).is_some_and(|it| it.is_loaded());
+        let rules = live.rules.iter().filter(|(id, _)| loaded(id));
+        let records = rules.filter_map(|(id, rule)| {
             Some(StrikeRecord {
                 tenant: id.tenant.clone(),
                 name: id.name.clone(),

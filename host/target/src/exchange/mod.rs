@@ -52,6 +52,14 @@ fn not_composed(error: ComposeError) -> Attempt {
     }
 }
 
+/// Returns the attempt of a mail whose earlier attempt could not be looked up. That is no verdict on the mail.
+fn not_looked_up(attempt: Attempt) -> Attempt {
+    match attempt {
+        Attempt::Final(problem) => Attempt::Failed(Fault::new(Scope::Unclear, problem)),
+        attempt => attempt,
+    }
+}
+
 /// Returns what a failed request says about the target.
 fn fault(error: &ExchangeError, by_password: bool) -> Fault {
     let scope = match error {

@@ -208,10 +208,10 @@ fn configurations_are_listed_compared_and_restored() {
 
     let back = room.ok(&["config", "back", "1"]);
     assert!(
-        back.contains("clients/hooli.toml: now clients/hooli.toml.removed"),
+        back.contains("clients/hooli.toml: now clients/.hooli.toml.removed"),
         "{back}"
     );
-    assert!(back.contains("postroom.toml.unapplied"), "{back}");
+    assert!(back.contains(".postroom.toml.unapplied"), "{back}");
     running.await_log("removed=\"tenant hooli, mailbox hooli\"");
     decided(&room, "globex", "as-at-the-start");
     let again = room.ok(&["config", "back", "1"]);

@@ -22,10 +22,10 @@ pub use diff::diff;
 const SCREENFUL: usize = 50;
 /// The largest file that is read, as for a configuration.
 const FILE_BYTES: u64 = 16 << 20;
-/// Appended to the name of a file whose text would otherwise be lost.
-const ASIDE: &str = ".unapplied";
-/// Appended to the name of a file that an earlier configuration did not have.
-const REMOVED: &str = ".removed";
+/// Appended to the name of a file whose text would otherwise be lost, which then also begins with a dot: no hidden file is included.
+const ASIDE: &str = "unapplied";
+/// Appended in the same way to the name of a file that an earlier configuration did not have.
+const REMOVED: &str = "removed";
 
 pub fn list(file: &Path, limit: Option<usize>, json: bool) -> anyhow::Result<ExitCode> {
     let reader = open_listings(file)?;
@@ -187,9 +187,8 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{suffix}"))
 }
 
 fn described(applied: &AppliedConfiguration) -> Value {

@@ -20,7 +20,10 @@ use rustls::ClientConfig;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{READ_BACK_PAUSES, SENT_BEFORE, TEST_HELP, fault, may_be_done, not_composed, receipt};
+use super::{
+    READ_BACK_PAUSES, SENT_BEFORE, TEST_HELP, fault, may_be_done, not_composed, not_looked_up,
+    receipt,
+};
 use crate::mail::{Sender, bare, compose};
 use crate::unanswered::Unanswered;
 use crate::{
@@ -123,7 +126,7 @@ impl EwsTarget {
                 }
                 // The copy is saved when the mail is sent, so nothing was sent.
                 Ok(None) => self.unanswered.forget(key),
-                Err(failure) => return self.judged(failure),
+                Err(failure) => return not_looked_up(self.judged(failure)),
             }
         }
         match self.create(&mail.message_id, &composed.bytes).await {

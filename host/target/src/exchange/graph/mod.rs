@@ -19,7 +19,7 @@ use postroom_net::{ProbeStep, Proxies, Step, Trace};
 use reqwest::{Method, StatusCode, Url};
 use rustls::ClientConfig;
 
-use super::{SENT_BEFORE, TEST_HELP, fault, may_be_done, receipt};
+use super::{SENT_BEFORE, TEST_HELP, fault, may_be_done, not_looked_up, receipt};
 use crate::mail::{ComposeError, Sender, compose};
 use crate::unanswered::Unanswered;
 use crate::{
@@ -160,7 +160,7 @@ impl GraphTarget {
             }
             // A draft that somebody deleted may have been sent before.
             Ok(DraftState::Missing) => None,
-            Err(error) => return self.judged(error),
+            Err(error) => return not_looked_up(self.judged(error)),
         };
         let draft = match earlier {
             Some(draft) => draft,
