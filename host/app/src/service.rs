@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::bail;
 use postroom_core::{Clock, MailboxState, RawMessage};
 use postroom_mailbox::InFlight;
-use postroom_store::{Journal, StoreError};
+use postroom_store::{Journal, StoreError, Upkeep};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -185,6 +185,7 @@ impl Service {
         let made = means.targets(&config, None)?;
         report_unusable(&made.misconfigured);
         report_misconfigured(&config, &[], &*store).await?;
+        report_left(&*store, &config).await;
         let deliveries = Arc::new(Deliveries::new(
             store,
             made.targets,
@@ -465,6 +466,21 @@ async fn report_misconfigured(
         }
     }
     Ok(())
+}
+
+/// Reports undecided mail of mailboxes that the configuration does not have: it waits in the journal, and nobody would notice.
+async fn report_left(store: &dyn Upkeep, config: &Config) {
+    // An error of the store surfaces where it is used.
+    for (mailbox, mails) in store.undecided().await.unwrap_or_default() {
+        let is_known = config.mailbox(&mailbox).is_some()
+            || config
+                .misconfigured
+                .iter()
+                .any(|it| it.mailbox.as_ref() == Some(&mailbox));
+        if !is_known {
+            tracing::warn!(%mailbox, mails, "undecided mail waits in the journal for a mailbox that the configuration does not have; a mailbox with this name decides it");
+        }
+    }
 }
 
 /// Begins the first load of the rules and waits for those that load quickly. Returns the rest of the load.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postroom_config::PartName;
+use postroom_config::{PartKind, PartName};
 use postroom_core::MailboxState;
 use postroom_rules::directory::DirectoryReloaded;
 use postroom_rules::rulebook::{LoadRefusal, Reloaded};
@@ -171,6 +171,14 @@ fn log_configuration(changed: &ConfigurationChanged) {
         ms,
         "configuration applied"
     );
+    let gone = changes.removed.iter();
+    let gone = gone.filter(|part| part.kind == PartKind::Mailbox).count();
+    if gone > 0 {
+        tracing::warn!(
+            mailboxes = gone,
+            "mailboxes were removed and are not read any more; `postroom config back` returns to what was before"
+        );
+    }
     if !changes.at_restart.is_empty() {
         let settings = changes.at_restart.join(", ");
         tracing::warn!(%settings, "these settings take effect when postroom starts again");

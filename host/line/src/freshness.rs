@@ -19,6 +19,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const LOOK_MIN: Duration = Duration::from_millis(10);
 /// The longest pause between two looks, if nothing asks for one sooner.
 const LOOK_MAX: Duration = Duration::from_secs(60 * 60);
+/// Stands for the state of a mailbox that the configuration does not have any more.
+const UNWATCHED: &str = "unwatched";
 /// The most characters of a failure in an alert.
 const DETAIL_CHARS: usize = 500;
 
@@ -212,6 +214,9 @@ impl Freshness {
                 AlertState::Firing => {
                     tracing::error!(%mailbox, %tenant, state, "mailbox not checked in time; alert raised");
                 }
+                AlertState::Resolved if state == UNWATCHED => {
+                    tracing::info!(%mailbox, %tenant, "mailbox no longer watched; alert resolved");
+                }
                 AlertState::Resolved => {
                     tracing::info!(%mailbox, %tenant, state, "mailbox checked in time again; alert resolved");
                 }
@@ -235,9 +240,7 @@ impl State {
         for (mailbox, tenant) in firing {
             let of_tenant = |it: &&Watched| it.tenant == *tenant;
             match self.watched.get(mailbox).filter(of_tenant) {
-                None => {
-                    due.push(self.resolved(mailbox, tenant, "is no longer watched", "unwatched"))
-                }
+                None => due.push(self.resolved(mailbox, tenant, "is no longer watched", UNWATCHED)),
                 Some(it) if !it.is_late(now) && it.is_good => {
                     due.push(self.resolved(mailbox, tenant, "is checked in time again", "serving"));
                 }

@@ -54,6 +54,8 @@ pub struct Intake {
     /// Whether mail waits because the tenant's share of the outbox is full, and whether that has been recorded.
     crowded: bool,
     crowded_recorded: bool,
+    /// Whether undecided mail is known to be of the mailbox's tenant.
+    adopted: bool,
     /// The last reported reasons that folders cannot be opened.
     unread: Option<String>,
     /// The last published state unless it is [`MailboxState::Serving`]; initially [`MailboxState::Starting`].
@@ -95,6 +97,7 @@ impl Intake {
             held: false,
             crowded: false,
             crowded_recorded: false,
+            adopted: false,
             unread: None,
             said: Some(MailboxState::Starting),
             streak: SessionHealth::default(),
@@ -361,11 +364,29 @@ impl Intake {
     /// Processes undecided mail from the journal, as far as the tenant's budget allows: mails left by a process that died, or
     /// whose batch the store could not commit.
     pub async fn recover(&mut self) -> Result<usize, StoreError> {
+        self.adopt().await?;
         let mut decided = 0;
         while let Round::BatchOutcome(mails) = self.settle_undecided().await? {
             decided += mails;
         }
         Ok(decided)
+    }
+
+    /// Makes the mailbox's undecided mail the mail of its present tenant, once.
+    pub async fn adopt(&mut self) -> Result<(), StoreError> {
+        if self.adopted {
+            return Ok(());
+        }
+        let (mailbox, tenant) = (&self.mailbox.name, &self.mailbox.tenant);
+        let mails = self.line.journal.adopt(mailbox, tenant).await?;
+        self.adopted = true;
+        if mails > 0 {
+            tracing::warn!(
+                mails,
+                "the mailbox was another tenant's: its undecided mail is decided as this tenant's"
+            );
+        }
+        Ok(())
     }
 
     /// Processes the oldest undecided mails of the journal. After consecutive crashes, the suspects among them were already

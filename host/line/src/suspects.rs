@@ -49,6 +49,7 @@ pub async fn decide<'i>(
             () = line.rules.first_load_of(&intake.mailbox().tenant) => {}
             () = line.stop.cancelled() => return Ok(decided),
         }
+        intake.adopt().await?;
         if intake.admit(1).await? == 0 {
             continue;
         }

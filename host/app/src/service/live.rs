@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::mailboxes::Mailboxes;
 use super::means::Means;
-use super::{report_misconfigured, report_unusable};
+use super::{report_left, report_misconfigured, report_unusable};
 use crate::parts::Spawner;
 
 /// The cause that is recorded with a configuration: a start of the service, or a save.
@@ -122,12 +122,12 @@ impl Live {
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let (files, update) = match looked {
             Ok(looked) => looked,
-            Err(problems) => return self.refuse(seen, &problems),
+            Err(problems) => return self.refuse(seen, &problems, reason),
         };
         seen.files = Some(files);
         match update {
             None => {}
-            Some(Err(problems)) => self.refuse(seen, &problems),
+            Some(Err(problems)) => self.refuse(seen, &problems, reason),
             Some(Ok(update)) => {
                 let changes = &update.changes;
                 let is_same = !changes.is_of_parts()
@@ -142,6 +142,10 @@ impl Live {
                     }
                     false => self.apply(update, noticed).await.map(Some),
                 };
+                if reason == Reason::Asked {
+                    // Whoever asks is told again.
+                    seen.refused.clear();
+                }
                 match applied {
                     Ok(applied) => self.publish(seen, applied, refused),
                     Err(error) => {
@@ -154,8 +158,15 @@ impl Live {
         }
     }
 
-    fn refuse(&self, seen: &mut Seen, problems: &Problems) {
-        self.publish(seen, None, problems.iter().cloned().collect());
+    /// Reports that nothing of a save is applied; again for each save, because each is refused.
+    fn refuse(&self, seen: &mut Seen, problems: &Problems, reason: Reason) {
+        let refused: Vec<Problem> = problems.iter().cloned().collect();
+        if reason == Reason::Missing && refused == seen.refused {
+            return;
+        }
+        tracing::error!("nothing of the saved configuration is applied, because of these problems");
+        seen.refused.clear();
+        self.publish(seen, None, refused);
     }
 
     /// Reports a look, unless it only repeats the one before.
@@ -229,6 +240,9 @@ impl Live {
         }
         for mailbox in starting {
             mailbox.order(&self.spawner).await;
+        }
+        if !changes.removed.is_empty() {
+            report_left(&*self.means.store, &after).await;
         }
         self.loads.spawn(self.rules.clone().load_new());
         // A rule that is slow to load keeps its client's mail waiting, and nobody else's changes.

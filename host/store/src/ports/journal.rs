@@ -87,6 +87,10 @@ pub trait Journal: Send + Sync {
         positions: Vec<Position>,
     ) -> Result<(), StoreError>;
 
+    /// Makes the undecided mail of a mailbox the mail of this tenant: the mailbox may have been another's when it was journalled.
+    /// Returns how many mails were another's.
+    async fn adopt(&self, mailbox: &str, tenant: &str) -> Result<u64, StoreError>;
+
     /// Records a mailbox's state. The time of the last change is kept as long as the state stays the same. The detail may be
     /// empty.
     async fn set_mailbox_state(

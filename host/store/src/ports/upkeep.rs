@@ -26,6 +26,9 @@ pub trait Upkeep: Send + Sync {
     /// wrong clock. Returns the number of deliveries and acknowledgements affected.
     async fn bring_forward(&self, now_ms: i64) -> Result<u64, StoreError>;
 
+    /// Returns how many undecided mails each mailbox has, for mailboxes that have any.
+    async fn undecided(&self) -> Result<Vec<(String, u64)>, StoreError>;
+
     /// Returns how many acknowledgements each mailbox owes its server, for mailboxes that owe any.
     async fn unacknowledged(&self) -> Result<Vec<(String, u64)>, StoreError>;
 

@@ -144,6 +144,36 @@ fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingMail> {
     })
 }
 
+impl SqliteStore {
+    pub(crate) async fn write_adoption(
+        &self,
+        mailbox: &str,
+        tenant: &str,
+    ) -> Result<u64, StoreError> {
+        let (mailbox, tenant) = (mailbox.to_owned(), tenant.to_owned());
+        self.writer
+            .submit(0, move |conn| adopt(conn, &mailbox, &tenant))
+            .await
+    }
+}
+
+/// The mail is found again under its new tenant, so that fetching it once more makes no second copy.
+fn adopt(conn: &Connection, mailbox: &str, tenant: &str) -> Result<u64, StoreError> {
+    let (mailbox, tenant) = (mailbox_row(conn, mailbox)?, tenant_row(conn, tenant)?);
+    let mut foreign = conn.prepare_cached(
+        "SELECT j.id, j.message_id FROM pending p JOIN journal j ON j.id = p.journal
+         WHERE p.mailbox = ?1 AND j.tenant <> ?2",
+    )?;
+    let rows = foreign.query_map((mailbox, tenant), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
+    let mut update =
+        conn.prepare_cached("UPDATE journal SET tenant = ?2, message_key = ?3 WHERE id = ?1")?;
+    for (id, message_id) in &rows {
+        update.execute((id, tenant, message_key(tenant, message_id)))?;
+    }
+    Ok(rows.len() as u64)
+}
+
 /// Returns the row of a tenant or a mailbox, created when first seen.
 pub(crate) fn mailbox_row(conn: &Connection, name: &str) -> Result<i64, StoreError> {
     named_row(

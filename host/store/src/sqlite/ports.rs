@@ -143,6 +143,10 @@ impl Journal for SqliteStore {
         self.erase_positions_but(mailbox, &positions).await
     }
 
+    async fn adopt(&self, mailbox: &str, tenant: &str) -> Result<u64, StoreError> {
+        self.write_adoption(mailbox, tenant).await
+    }
+
     async fn set_mailbox_state(
         &self,
         mailbox: &str,
@@ -399,6 +403,12 @@ impl Upkeep for SqliteStore {
 
     async fn bring_forward(&self, now_ms: i64) -> Result<u64, StoreError> {
         self.write_forward(now_ms).await
+    }
+
+    async fn undecided(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let mailboxes = self.ask(SqliteReader::mailboxes).await?;
+        let waiting = mailboxes.into_iter().filter(|row| row.pending > 0);
+        Ok(waiting.map(|row| (row.mailbox, row.pending)).collect())
     }
 
     async fn unacknowledged(&self) -> Result<Vec<(String, u64)>, StoreError> {

@@ -236,3 +236,29 @@ async fn suspects_are_the_oldest_of_each_mailbox_the_least_tried_first() {
     store.commit(vec![ignored(d, "d")]).await.unwrap();
     assert!(store.pending_mail(d).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn undecided_mail_follows_its_mailbox_to_another_tenant_and_is_no_second_mail() {
+    let (_dir, store) = store();
+    let (decided, waiting) = (
+        journal_one(&store, "a").await,
+        journal_one(&store, "b").await,
+    );
+    store.commit(vec![ticket(decided, "a")]).await.unwrap();
+    assert_eq!(store.adopt("support", "other").await.unwrap(), 1);
+    assert_eq!(store.adopt("support", "other").await.unwrap(), 0);
+    // The server lists it again, since it was not acknowledged.
+    let again = JournalBatch {
+        tenant: "other".into(),
+        ..batch(vec![mail("b")])
+    };
+    let again = store.journal(again).await.unwrap();
+    assert!(!again[0].is_new());
+    assert_eq!(again[0].id(), waiting);
+    let opened = store.commit(vec![ticket(waiting, "b")]).await.unwrap();
+    assert_eq!(opened.len(), 1);
+    let items = store.listings().items(&Filter::default()).unwrap();
+    let tenants: Vec<String> = items.map(|it| it.unwrap().tenant).collect();
+    assert_eq!(tenants, ["acme", "other"]);
+    assert_eq!(store.undecided().await.unwrap(), []);
+}

@@ -295,3 +295,55 @@ fn the_first_account_comes_with_a_save() {
     assert!(wait_for(PATIENCE, || room.count("Processed") == 1));
     assert_eq!(running.stop(), Some(0));
 }
+
+#[test]
+fn undecided_mail_goes_with_its_mailbox_and_is_decided_once() {
+    let (room, running) = started();
+    let hooli = |tenant: &str, limits: &str| {
+        let file = format!(
+            "[tenants.hooli]\n{limits}[tenants.initech]\n[mailboxes.hooli]\ntenant = \"{tenant}\"\nprotocol = \"spool\"\npath = \"spool-hooli\"\nevery = \"1s\"\nrules = [\"standard\"]\n"
+        );
+        room.write("clients/hooli.toml", file);
+    };
+    hooli("hooli", "limits = { mails_per_minute = 1 }\n");
+    running.await_log("configuration=2");
+    let names = ["one", "two", "three", "four"];
+    for name in names {
+        room.write(&format!("spool-hooli/{name}.eml"), mail(name, "…"));
+    }
+    let waiting = || {
+        running
+            .log()
+            .contains("mail is held back by the tenant's mails_per_minute")
+    };
+    assert!(wait_for(PATIENCE, waiting), "{}", running.log());
+    hooli("initech", "");
+    for name in names {
+        room.await_decision(name);
+    }
+    running.await_log("the mailbox was another tenant's");
+    assert_eq!(running.stop(), Some(0));
+    let decided = room.decisions().into_iter();
+    let decided = decided.filter(|it| it["mailbox"] == "hooli");
+    assert_eq!(decided.count(), names.len());
+    room.once();
+    assert_eq!(room.decisions().len(), names.len() + 1);
+}
+
+#[test]
+fn a_mistake_that_was_never_applied_is_undone_first() {
+    let (room, running) = started();
+    client(&room, "hooli", "");
+    running.await_log("configuration=2");
+    room.write("clients/globex.toml", "[tenants.globex\n");
+    running.await_log("not applied");
+    let back = room.ok(&["config", "back"]);
+    assert!(back.contains("clients/.globex.toml.unapplied"), "{back}");
+    running.await_log("the saved files have no problem any more");
+    decided(&room, "hooli", "still there");
+    // Now it is the last good save that is undone.
+    let back = room.ok(&["config", "back"]);
+    assert!(back.contains("clients/.hooli.toml.removed"), "{back}");
+    running.await_log("mailboxes were removed and are not read any more");
+    assert_eq!(running.stop(), Some(0));
+}

@@ -5,6 +5,7 @@ mod diff;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -72,14 +73,17 @@ pub fn show(file: &Path, number: Option<u64>, json: bool) -> anyhow::Result<Exit
 pub fn back(file: &Path, number: Option<u64>) -> anyhow::Result<ExitCode> {
     let reader = open_listings(file)?;
     let newest = newest(&*reader)?;
+    let applied = files(&*reader, newest)?;
+    let dir = folder(file);
+    let dir = dir.strip_prefix(".").unwrap_or(dir);
     let number = match number {
         Some(number) => number,
+        // A mistake that was never applied is undone first.
+        None if differs(dir, &applied)? => newest,
         None if newest > 1 => newest - 1,
         None => bail!("there is no configuration before the first"),
     };
-    let (wanted, applied) = (files(&*reader, number)?, files(&*reader, newest)?);
-    let dir = folder(file);
-    let dir = dir.strip_prefix(".").unwrap_or(dir);
+    let wanted = files(&*reader, number)?;
     let environment = |name: &str| std::env::var_os(name);
     if let Err(problems) = Config::load_documents(file, &documents(file, &wanted), &environment) {
         eprintln!("configuration {number} has problems now:\n\n{problems}\n");
@@ -94,7 +98,7 @@ pub fn back(file: &Path, number: Option<u64>) -> anyhow::Result<ExitCode> {
         if let Some(now) = &now
             && applied.get(name) != Some(now)
         {
-            let aside = with_suffix(&path, ASIDE);
+            let aside = set_aside(&path, ASIDE);
             replace(&aside, now)?;
             print(format!(
                 "{name}: what was never applied is in {}",
@@ -107,7 +111,7 @@ pub fn back(file: &Path, number: Option<u64>) -> anyhow::Result<ExitCode> {
     }
     for name in applied.keys().filter(|name| !wanted.contains_key(*name)) {
         let path = dir.join(name);
-        let aside = with_suffix(&path, REMOVED);
+        let aside = set_aside(&path, REMOVED);
         match fs::rename(&path, &aside) {
             Ok(()) => {
                 print(format!("{name}: now {}", aside.display()))?;
@@ -169,6 +173,9 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
 
 /// Writes a whole file, so that a service never reads half of it.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    // A link stays one: its file is written.
+    let real = fs::canonicalize(path);
+    let path = real.as_deref().unwrap_or(path);
     let written = || {
         let dir = folder(path);
         fs::create_dir_all(dir)?;
@@ -178,6 +185,8 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
         let mut file = fs::File::create(&fresh)?;
         file.write_all(text.as_bytes())?;
         if let Ok(before) = fs::metadata(path) {
+            // The service, which may run as another user, must be able to read it as before.
+            fchown(&file, Some(before.uid()), Some(before.gid()))?;
             file.set_permissions(before.permissions())?;
         }
         file.sync_all()?;
@@ -186,9 +195,23 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     written().with_context(|| path.display().to_string())
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// Returns a free name beside a file.
+fn set_aside(path: &Path, suffix: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{suffix}"))
+    let numbered = (2..).map(|n| format!(".{name}.{suffix}.{n}"));
+    let mut names = std::iter::once(format!(".{name}.{suffix}")).chain(numbered);
+    let free = names.find(|name| !path.with_file_name(name).exists());
+    path.with_file_name(free.unwrap_or_default())
+}
+
+/// Returns whether a file of a configuration has another text now.
+fn differs(dir: &Path, files: &BTreeMap<String, String>) -> anyhow::Result<bool> {
+    for (name, text) in files {
+        if read(&dir.join(name))?.as_ref() != Some(text) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn described(applied: &AppliedConfiguration) -> Value {
