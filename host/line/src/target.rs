@@ -25,7 +25,7 @@ pub struct GuardedTarget {
     served: Mutex<i64>,
     /// When this process began to use the target, in Unix milliseconds: it does not know what became of older entries.
     since_ms: i64,
-    /// The entries that were attempted, and whose end is not recorded: an attempt may have succeeded all the same.
+    /// The entries that were attempted and have no recorded end: such an attempt may have succeeded.
     tried: Mutex<HashSet<i64>>,
 }
 

@@ -143,7 +143,7 @@ impl Live {
                     false => self.apply(update, noticed).await.map(Some),
                 };
                 if reason == Reason::Asked {
-                    // Whoever asks is told again.
+                    // A person who asks gets the same problems again.
                     seen.refused.clear();
                 }
                 match applied {

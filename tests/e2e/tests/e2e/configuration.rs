@@ -178,7 +178,7 @@ fn sighup_reads_secrets_again_and_says_when_nothing_changed() {
     );
     running.ask_to_reload();
     running.await_log("the configuration is as it was: nothing to apply");
-    // What was told once is not told again by every look.
+    // Later looks do not report it again.
     assert_eq!(running.lines("ERROR", "sink psa is misconfigured").len(), 1);
     assert_eq!(running.stop(), Some(0));
 }
