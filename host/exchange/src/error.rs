@@ -9,7 +9,7 @@ use postroom_net::{ConnectError, FailedStep, Step, Unreachable};
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// No connection can be made; may be temporary.
-    #[error("connect: {reason}")]
+    #[error("{}: {reason}", why.step())]
     Unreachable { why: Unreachable, reason: String },
 
     /// The network or the server failed; temporary.
@@ -101,7 +101,7 @@ impl FailedStep for ExchangeError {
             ExchangeError::Auth(_) => Step::Token,
             ExchangeError::RefusedLogin { .. } => Step::Authenticate,
             ExchangeError::NotConnected { .. } | ExchangeError::AccessDenied { .. } => Step::Select,
-            ExchangeError::Unreachable { .. } => Step::Connect,
+            ExchangeError::Unreachable { why, .. } => why.step(),
             ExchangeError::Tls { .. } => Step::Tls,
         }
     }
@@ -117,6 +117,26 @@ impl From<ConnectError> for ExchangeError {
                 reason: error.to_string(),
             },
             ConnectError::Timeout { step, secs } => ExchangeError::Timeout { step, secs },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postroom_net::ProxyFault;
+
+    use super::*;
+
+    #[test]
+    fn an_unreachable_proxy_is_the_step_that_failed() {
+        for (why, step) in [
+            (Unreachable::Refused, Step::Connect),
+            (Unreachable::Proxy(ProxyFault::Unreachable), Step::Proxy),
+        ] {
+            let reason = "refused".to_owned();
+            let error = ExchangeError::from(ConnectError::Unreachable { why, reason });
+            assert_eq!(error.failed_step(), step);
+            assert_eq!(error.to_string(), format!("{step}: refused"));
         }
     }
 }

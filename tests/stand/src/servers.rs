@@ -163,7 +163,7 @@ impl<'s> ImapServer<'s> {
         }
     }
 
-    /// Returns the mails of INBOX or of a folder beside it, in UID order.
+    /// Returns the mails of INBOX, or of a folder that is beside it for people, in the order of their UIDs.
     pub fn folder(&self, user: &str, folder: &str) -> Result<Vec<StoredMail>> {
         let prefix = match self.maker {
             ImapMaker::Courier | ImapMaker::CyrusBelowInbox if folder != "INBOX" => "INBOX.",

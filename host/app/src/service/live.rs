@@ -143,7 +143,7 @@ impl Live {
                     false => self.apply(update, noticed).await.map(Some),
                 };
                 if reason == Reason::Asked {
-                    // A person who asks gets the same problems again.
+                    // After SIGHUP, problems that are already known are reported again.
                     seen.refused.clear();
                 }
                 match applied {

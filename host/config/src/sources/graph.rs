@@ -26,22 +26,27 @@ pub static PROTOCOL: Protocol = Protocol {
     server: Some(&SERVER),
 };
 
-pub static SERVER: ServerProtocol = ServerProtocol {
-    name: "Graph",
-    sign_in: "Microsoft Graph",
-    ports: Ports {
-        default: HTTPS,
-        implicit: HTTPS,
-        start_tls: HTTPS,
-        plain: 80,
-    },
-    starttls: "",
-    url_key: Some("base_url"),
-    permission: "Mail.ReadWrite",
-    app_permission: "Mail.ReadWrite",
-    exchange_switch: "",
-    takes_passwords: false,
-};
+pub static SERVER: ServerProtocol = with_permission("Mail.ReadWrite");
+
+/// Returns Graph as a server, for a purpose that needs this permission, delegated or of the application.
+pub(crate) const fn with_permission(permission: &'static str) -> ServerProtocol {
+    ServerProtocol {
+        name: "Graph",
+        sign_in: "Microsoft Graph",
+        ports: Ports {
+            default: HTTPS,
+            implicit: HTTPS,
+            start_tls: HTTPS,
+            plain: 80,
+        },
+        starttls: "",
+        url_key: Some("base_url"),
+        permission,
+        app_permission: permission,
+        exchange_switch: "",
+        takes_passwords: false,
+    }
+}
 
 fn read(section: &Section, place: &Place) -> Option<SourceConfig> {
     let around = place.around;

@@ -5,11 +5,9 @@ use url::Url;
 
 use super::{OutgoingConfig, OutgoingPlace, OutgoingProtocol};
 use crate::reader::Section;
-use crate::servers::{self, CredentialKind, Ports, ServerProtocol, SignInService};
+use crate::servers::{self, CredentialKind, ServerProtocol, SignInService};
 use crate::sources::graph;
 use crate::{MailLogin, Server};
-
-const HTTPS: u16 = 443;
 
 pub static PROTOCOL: OutgoingProtocol = OutgoingProtocol {
     name: "graph",
@@ -18,22 +16,7 @@ pub static PROTOCOL: OutgoingProtocol = OutgoingProtocol {
     server: Some(&SERVER),
 };
 
-pub static SERVER: ServerProtocol = ServerProtocol {
-    name: "Graph",
-    sign_in: "Microsoft Graph",
-    ports: Ports {
-        default: HTTPS,
-        implicit: HTTPS,
-        start_tls: HTTPS,
-        plain: 80,
-    },
-    starttls: "",
-    url_key: Some("base_url"),
-    permission: "Mail.Send",
-    app_permission: "Mail.Send",
-    exchange_switch: "",
-    takes_passwords: false,
-};
+pub static SERVER: ServerProtocol = graph::with_permission("Mail.Send");
 
 /// Sending from a mailbox of Exchange Online.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -234,8 +234,8 @@ impl ImapSource {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Returns the connection, signed in; opens one if there is none in step. Without a token no connection is made: a
-    /// mailbox whose account waits for a person would otherwise do so for weeks.
+    /// Returns a connection that is signed in, and opens one if none can be used. Asks for the token first: a mailbox whose
+    /// account waits for a person would otherwise connect for weeks.
     async fn ready(&mut self) -> Result<&mut Connection, SourceError> {
         if self.connection.as_ref().is_none_or(|open| open.busy) {
             bearer::ask_for_token(&self.login).await?;

@@ -51,7 +51,7 @@ impl Rounds {
         self.folders.len() > 1
     }
 
-    /// Returns the next folder to read in this round; begins a round if there is none. The folder goes to the end of the round
+    /// Returns the next folder to read in this round. Begins a round if the last one is over. The folder goes to the end of the round
     /// until [`Self::finish`] is called for it: neither a large folder nor one whose mail cannot be fetched makes the others
     /// wait.
     pub fn next(&mut self, every: Duration) -> usize {

@@ -6,14 +6,15 @@ mod graph;
 
 use std::time::Duration;
 
-use postroom_core::Receipt;
+use postroom_core::{Address, Receipt};
 use postroom_exchange::ExchangeError;
+use postroom_net::{ProbeReporter, Step};
 
 pub use ews::{EwsTarget, EwsTargetSettings};
 pub use graph::{GraphTarget, GraphTargetSettings};
 
 use crate::mail::{ComposeError, angled, bare};
-use crate::{Attempt, Fault, ProbeInterval, Scope, Severity};
+use crate::{Attempt, Fault, ProbeInterval, Scope, Severity, TargetError};
 
 /// The pauses before each look for the sent copy of a mail, which Exchange moves to the sent items in the background.
 const READ_BACK_PAUSES: [Duration; 4] = [
@@ -39,6 +40,29 @@ fn receipt(status: &str, own: &str, message_id: Option<&str>) -> Receipt {
         message_id: given.map(str::to_owned),
         ..Receipt::default()
     }
+}
+
+/// Reports how a test mail ended, as the last step of a probe.
+fn report_test(
+    attempt: Attempt,
+    to: &Address,
+    probe: &mut ProbeReporter<'_, TargetError>,
+) -> Result<(), ExchangeError> {
+    let problem = match attempt {
+        Attempt::Delivered(receipt) => {
+            probe.passed(Step::Send, || {
+                format!("to {}: {}", to.email, receipt.status)
+            });
+            return Ok(());
+        }
+        Attempt::Partly { problem, .. } | Attempt::Final(problem) => problem,
+        Attempt::Failed(fault) => fault.problem,
+    };
+    Err(ExchangeError::Refused {
+        step: Step::Send,
+        code: None,
+        text: problem,
+    })
 }
 
 fn not_composed(error: ComposeError) -> Attempt {

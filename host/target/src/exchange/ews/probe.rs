@@ -7,8 +7,9 @@ use postroom_exchange::probe_connection;
 use postroom_net::{ProbeReporter, ProbeStep, Step};
 
 use super::EwsTarget;
+use crate::exchange::report_test;
 use crate::test_mail::test_mail;
-use crate::{Attempt, TargetError, TestDelivery};
+use crate::{TargetError, TestDelivery};
 
 impl EwsTarget {
     /// Reports `connect`, `tls`, `token` (not with a password), `authenticate`, `select` (the sent items) and `send` (with a test
@@ -40,23 +41,8 @@ impl EwsTarget {
             return Ok(());
         };
         let mail = test_mail(&self.settings.name, &self.settings.from, to);
-        let refused = |text: String| ExchangeError::Refused {
-            step: Step::Send,
-            code: None,
-            text,
-        };
-        match self.send(&mail.message_id, &mail, &[], false).await {
-            Attempt::Delivered(receipt) => {
-                probe.passed(Step::Send, || {
-                    format!("to {}: {}", to.email, receipt.status)
-                });
-                Ok(())
-            }
-            Attempt::Partly { problem, .. } | Attempt::Final(problem) => {
-                Err(refused(problem).into())
-            }
-            Attempt::Failed(fault) => Err(refused(fault.problem).into()),
-        }
+        let attempt = self.send(&mail.message_id, &mail, &[], false).await;
+        Ok(report_test(attempt, to, probe)?)
     }
 
     async fn open_sent_items(

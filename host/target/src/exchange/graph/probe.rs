@@ -7,8 +7,9 @@ use postroom_net::{ProbeReporter, ProbeStep, Step};
 use reqwest::{Method, StatusCode};
 
 use super::{GraphTarget, NotSent, Outbound, STEP};
+use crate::exchange::report_test;
 use crate::test_mail::test_mail;
-use crate::{Attempt, TargetError, TestDelivery};
+use crate::{TargetError, TestDelivery};
 
 /// No base64, so no mail: Graph refuses it once it has checked the permission.
 const NO_MAIL: &str = "!";
@@ -64,21 +65,7 @@ impl GraphTarget {
                 is_repeat: false,
             })
             .await;
-        let refused = |text: String| ExchangeError::Refused {
-            step: STEP,
-            code: None,
-            text,
-        };
-        match attempt {
-            Attempt::Delivered(receipt) => {
-                probe.passed(STEP, || format!("to {}: {}", to.email, receipt.status));
-                Ok(())
-            }
-            Attempt::Partly { problem, .. } | Attempt::Final(problem) => {
-                Err(refused(problem).into())
-            }
-            Attempt::Failed(fault) => Err(refused(fault.problem).into()),
-        }
+        Ok(report_test(attempt, to, probe)?)
     }
 
     /// Sends a request that needs a permission and changes nothing. A refusal of its content passes.
