@@ -96,6 +96,7 @@ impl ReplyPolicy<'_> {
             Classification::Bounce => Some("a bounce"),
             Classification::List => Some("list or bulk mail"),
             Classification::Machine => Some("a machine's mail"),
+            Classification::Calendar => Some("a calendar's mail"),
         };
         if let Some(what) = classification {
             Some(format!("{what} is never answered"))

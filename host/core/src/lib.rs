@@ -56,7 +56,8 @@ pub use mailbox_policy::{
     MAILBOX_RULE, MailboxPolicy, NewTickets, RefusedSender, SenderPattern, SenderPolicy,
 };
 pub use message::{
-    Address, Attachment, AuthVerdict, Authentication, Classification, Header, Message, OverLimit,
+    Address, Attachment, Attendee, AuthVerdict, Authentication, Calendar, Classification,
+    DeliveryReport, FailedRecipient, Header, Link, Message, OverLimit,
 };
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
 pub use parse::{

@@ -28,7 +28,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// The kind of sender, judged from the mail's headers.
+/// The kind of author, judged from the mail. A challenge is an auto-reply (RFC 3834 section 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Classification {
@@ -37,6 +37,8 @@ pub enum Classification {
     Bounce,
     List,
     Machine,
+    /// An invitation, or the answer to one, without words of a person (RFC 5546).
+    Calendar,
 }
 
 /// The result of an authentication method (RFC 8601 section 2.7), reduced to three values.
@@ -63,6 +65,67 @@ pub enum OverLimit {
     Parts { most: usize },
     /// It nests multiparts more deeply.
     Depth { most: usize },
+}
+
+/// What a bounce reports about an earlier mail.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeliveryReport {
+    /// The recipients that the mail did not reach, each once.
+    pub recipients: Vec<FailedRecipient>,
+    /// The Message-ID of that mail, without angle brackets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+}
+
+/// A recipient that a mail did not reach, or not yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRecipient {
+    /// `local@domain`, as the server that reports it wrote it.
+    pub email: String,
+    /// The enhanced status code, such as `5.1.1` (RFC 3463).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// False if the server still tries, or a later attempt may succeed.
+    pub permanent: bool,
+    /// The answer of the refusing server, on one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostic: Option<String>,
+}
+
+/// The first event of a calendar part (RFC 5545, RFC 5546).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Calendar {
+    /// `REQUEST`, `REPLY`, `CANCEL` or another method in capitals; `PUBLISH` if the part names none.
+    pub method: String,
+    pub uid: String,
+    pub summary: String,
+    /// RFC 3339 if the time zone is known, else as written: `2026-11-30` or `2026-11-30T09:00:00`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// The organizer's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organizer: Option<String>,
+    pub attendees: Vec<Attendee>,
+}
+
+/// A person that an event invites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attendee {
+    pub email: String,
+    /// PARTSTAT in lower case, such as `accepted`; `needs-action` if there is none.
+    pub status: String,
+}
+
+/// A link of the mail's HTML or text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The words of the link; the URL itself for a bare one.
+    pub text: String,
+    pub url: String,
 }
 
 /// An attachment with its decoded content.
@@ -109,6 +172,14 @@ pub struct Message {
     pub headers: Vec<Header>,
     pub attachments: Vec<Attachment>,
     pub classification: Classification,
+    /// The mark that decided the classification, such as `Auto-Submitted: auto-replied`.
+    pub classification_reason: String,
+    /// True for an auto-reply that asks its recipient to prove to be a person.
+    pub challenge: bool,
+    /// Set for a bounce.
+    pub delivery: Option<DeliveryReport>,
+    /// Set if the mail has a calendar part.
+    pub calendar: Option<Calendar>,
     /// True if the mail was sent with a null return path (`Return-Path: <>`).
     pub null_sender: bool,
     pub authentication: Authentication,

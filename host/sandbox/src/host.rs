@@ -233,7 +233,9 @@ impl types::HostMessage for Host {
             core::Classification::AutoReply => Classification::AutoReply,
             core::Classification::Bounce => Classification::Bounce,
             core::Classification::List => Classification::List,
-            core::Classification::Machine => Classification::Machine,
+            core::Classification::Machine | core::Classification::Calendar => {
+                Classification::Machine
+            }
         })
     }
 
