@@ -32,10 +32,24 @@ interface Mail {
   readonly html: string | null;
   /** The new text of a reply, without quotes and signature. */
   readonly reply: string;
+  /** The HTML of the new text of a reply, without scripts and styles; null if the mail has no HTML. */
+  readonly replyHtml: string | null;
   readonly attachments: Attachment[];
-  readonly classification: "person" | "auto-reply" | "bounce" | "list" | "machine";
+  /** The links of the HTML, or of the text if there is no HTML, in order, each once. */
+  readonly links: { text: string; url: string }[];
+  /** The mail's invitation, or the answer to one. */
+  readonly calendar: Calendar | null;
+  /** What a bounce reports; null for any other mail. */
+  readonly delivery: DeliveryReport | null;
+  /** The mail that a person forwarded with this one, inline or attached. */
+  readonly forwarded: Mail | null;
+  readonly classification: "person" | "auto-reply" | "bounce" | "list" | "machine" | "calendar";
+  /** The mark that decided the classification, such as `Auto-Submitted: auto-replied`. */
+  readonly classificationReason: string;
+  /** Whether this auto-reply asks its recipient to prove to be a person. */
+  readonly challenge: boolean;
   /** The verdicts of the servers under `[authentication] trusted` on the sender; all "none" without that setting. */
-  readonly authentication: { spf: Verdict; dkim: Verdict; dmarc: Verdict };
+  readonly authentication: { spf: Verdict; dkim: Verdict; dmarc: Verdict; arc: Verdict };
   /**
    * The repairs made while the mail was parsed, one sentence each. An attachment with several file names comes first:
    * `the attachment "bill.pdf" is also named "bill.exe"`.
@@ -57,10 +71,13 @@ interface Mail {
   findAll(field: Field, pattern: string | RegExp): Match[];
 
   /**
-   * Returns the text after `LABEL:` or `LABEL =` on the first line that has the label, or `""` if that line has nothing after it.
-   * Case, dots before the colon, and bullets and quote marks before the label are ignored.
+   * Returns the value beside a label: of a line `LABEL: value` or `LABEL = value`, or of a row of a two-column table; `""` if there is
+   * nothing beside it. The first one counts. Case, dots before the colon, and bullets, quote marks and Markdown before the label
+   * are ignored.
    */
   field(label: string): string | null;
+  /** Returns all labels and values that `field` finds, in order. */
+  pairs(): [label: string, value: string][];
   /** Returns the lines of the text. */
   lines(): string[];
   /**
@@ -75,7 +92,7 @@ interface Mail {
   table(number?: number): string[][];
 }
 
-type Field = "subject" | "from" | "to" | "text" | "html" | "reply" | `header:${string}`;
+type Field = "subject" | "from" | "to" | "cc" | "text" | "html" | "reply" | `header:${string}`;
 type Verdict = "pass" | "fail" | "none";
 
 interface Address {
@@ -94,10 +111,43 @@ interface Attachment {
   /** Whether it is shown inside the HTML rather than attached. */
   readonly inline: boolean;
   readonly contentId: string | null;
+  /** Whether it is a mail, which `mail()` opens. */
+  readonly isMail: boolean;
   /** Returns its text, decoded from its charset; at most the first 1 MiB. */
   text(): string;
   /** Returns at most 1 MiB from `offset`, counted from 0; empty past the end. */
   bytes(offset?: number, length?: number): Uint8Array;
+  /** Returns the mail in it, or null. At most 16 mails are opened in one decision. */
+  mail(): Mail | null;
+}
+
+/** What a bounce reports (RFC 3464, or the words of a mail server). */
+interface DeliveryReport {
+  recipients: {
+    email: string;
+    /** Such as `5.1.1` (RFC 3463). */
+    status: string | null;
+    /** False if the server still tries, or a later attempt may succeed. */
+    permanent: boolean;
+    /** The answer of the refusing server. */
+    diagnostic: string | null;
+  }[];
+  /** The Message-ID of the mail that was not delivered. */
+  messageId: string | null;
+}
+
+/** The first event of a calendar part. */
+interface Calendar {
+  /** `REQUEST`, `REPLY`, `CANCEL` or another method. */
+  method: string;
+  uid: string;
+  summary: string;
+  /** RFC 3339 if the time zone is known, else as written: `2026-11-30` or `2026-11-30T09:00:00`. */
+  start: string | null;
+  end: string | null;
+  location: string | null;
+  organizer: string | null;
+  attendees: { email: string; status: string }[];
 }
 
 /** Group 0 is the whole match; a group that did not participate is undefined, despite its type. */
@@ -112,9 +162,15 @@ interface Match extends Array<string> {
 interface Context {
   readonly tenant: string;
   readonly mailbox: string;
-  /** The client that the sender belongs to; `sure` is false if a trusted server reports `dmarc=fail`: From may be forged. */
-  readonly client: { name: string; sure: boolean } | null;
-  /** The open ticket that this mail appears to belong to; `authorised` is true if the sender may write to it. */
+  /**
+   * The client that the mail is attributed to. `sure` is false if more than one client fits, or if a trusted server reports
+   * `dmarc=fail`: From may be forged. `evidence` is what it was attributed by, and `candidates` are the clients that fit if more
+   * than one does.
+   */
+  readonly client: { name: string; sure: boolean; evidence: string; candidates: string[] } | null;
+  /** Whether the sender is one of the MSP's own people, as configured under `[staff]`. */
+  readonly staff: boolean;
+  /** The ticket that this mail appears to belong to; `authorised` is true if the sender may write to it. */
   readonly thread: { ticket: string; method: string; authorised: boolean } | null;
   /** The tenant's settings for this rule, as in the configuration; `{}` if there are none. */
   readonly settings: Record<string, any>;
@@ -122,6 +178,29 @@ interface Context {
   readonly lookup: Lookup;
   /** The time at which the mail was journalled, RFC 3339 in UTC. */
   readonly now: string;
+  /** Returns a time (RFC 3339) in a zone such as `Europe/Berlin`; throws if either is unknown. */
+  local(time: string, zone: string): LocalTime;
+  /**
+   * Returns whether a time, by default `now`, lies in business hours such as `Mon-Fri 08:00-12:00 13:00-17:30, Sat 09:00-12:00` in a
+   * zone. Days are `Mon`, `Mon-Fri`, `Mon/Wed` or `daily`; a range that ends before it begins ends on the next day.
+   */
+  open(zone: string, hours: string, time?: string): boolean;
+}
+
+interface LocalTime {
+  year: number;
+  /** From 1 to 12. */
+  month: number;
+  day: number;
+  hour: number;
+  minute: number;
+  second: number;
+  /** From 1, Monday, to 7, Sunday. */
+  weekday: number;
+  /** Seconds east of UTC. */
+  offsetSecs: number;
+  /** RFC 3339 with that offset. */
+  iso: string;
 }
 
 /** A small key-value store of this rule for this tenant, if `kv` is granted. Writes commit together with the decision. */
@@ -226,7 +305,7 @@ declare namespace Postroom {
  */
 interface Action {
   readonly [Postroom.made]: true;
-  readonly kind: "ticket" | "note" | "alert" | "reply" | "forward" | "expect" | "ignore" | "quarantine" | "pass";
+  readonly kind: "ticket" | "note" | "alert" | "reply" | "forward" | "expect" | "update" | "close" | "ignore" | "decline" | "quarantine" | "pass";
 }
 
 /** A number is accepted in place of a string; null counts as omitted. An unknown key is an error. */
@@ -259,10 +338,23 @@ declare function alert(alert: {
 declare function reply(reply: { text: string | number; html?: Text }): Action;
 declare function forward(forward: { to: string | string[] }): Action;
 /**
- * A mail with this key should arrive in time: seconds, or a string such as "90m", "24h" or "7d". This version only records it with the
- * decision: it does not watch for the mail, and raises no alert if the mail is missing.
+ * A mail with this key should arrive in time: seconds, or a string such as "90m", "24h" or "7d". If none does, an alert with the key
+ * fires; it resolves when one comes.
  */
 declare function expect(expect: { key: string | number; within: number | string }): Action;
+/** Changes a ticket, by default that of `ctx.thread`. What is omitted stays; tags and fields are added. */
+declare function update(update: {
+  ticket?: Text;
+  priority?: Text;
+  queue?: Text;
+  status?: "open" | "pending" | "closed" | null;
+  tags?: (string | number)[] | null;
+  fields?: Fields | null;
+}): Action;
+/** Closes a ticket, by default that of `ctx.thread`. */
+declare function close(close?: { ticket?: Text; reason?: Text }): Action;
+/** Refuses a new request politely: the sender gets this text, once in a conversation, and no ticket is made. */
+declare function decline(text: string): Action;
 /** Makes no ticket, for this reason. */
 declare function ignore(reason: string): Action;
 /** Keeps the mail aside for a person, for this reason. */

@@ -10,6 +10,16 @@ pub struct Client {
     pub name: String,
     /// False if a server under `[authentication] trusted` reports `dmarc=fail`: From may be forged.
     pub sure: bool,
+    pub evidence: ClientEvidence,
+    pub candidates: Vec<String>,
+}
+
+named! {
+    /// What a client was attributed by.
+    ClientEvidence {
+        Mailbox = "mailbox",
+        Domain = "domain",
+    }
 }
 
 /// The ticket that a mail appears to belong to, with the evidence.
@@ -38,6 +48,7 @@ pub struct Context {
     pub tenant: String,
     pub mailbox: String,
     pub client: Option<Client>,
+    pub staff: bool,
     pub thread: Option<Thread>,
     /// The time at which the mail was journalled: RFC 3339 in UTC, milliseconds.
     pub now: String,

@@ -16,6 +16,7 @@ mod fold;
 pub mod fuzz;
 pub mod grants;
 pub mod harmless;
+pub mod hours;
 pub mod identity;
 pub mod limits;
 pub mod lookup;
@@ -37,7 +38,7 @@ pub use acknowledgement::After;
 pub use backoff::{Backoff, backoff};
 pub use clock::{Clock, ClockHand};
 pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
-pub use context::{Client, Context, Thread, ThreadMethod};
+pub use context::{Client, ClientEvidence, Context, Thread, ThreadMethod};
 pub use counted::counted;
 pub use decision::{
     Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
@@ -70,3 +71,22 @@ pub use receipt::{ExternalRef, Receipt};
 pub use redact::Redactor;
 pub use thread::{ticket_name, ticket_number, ticket_numbers};
 pub use touches::Touches;
+
+pub fn forwarded(_: &Message) -> Option<Message> {
+    None
+}
+pub fn attached_mail(_: &Attachment, _: &ParseLimits) -> Option<Message> {
+    None
+}
+pub fn links(_: &Message) -> Vec<Link> {
+    Vec::new()
+}
+pub fn pairs(_: &Message) -> Vec<(String, String)> {
+    Vec::new()
+}
+pub fn reply_html(m: &Message) -> Option<String> {
+    m.html.clone()
+}
+pub fn clean_html(h: &str) -> String {
+    h.to_owned()
+}

@@ -56,6 +56,7 @@ pub struct Authentication {
     pub spf: AuthVerdict,
     pub dkim: AuthVerdict,
     pub dmarc: AuthVerdict,
+    pub arc: AuthVerdict,
 }
 
 /// A limit on MIME parts that a mail exceeds: rules would not see all of it.
@@ -140,6 +141,12 @@ pub struct Attachment {
     pub inline: bool,
     pub content_id: Option<String>,
     pub bytes: Bytes,
+}
+
+impl Attachment {
+    pub fn is_mail(&self) -> bool {
+        false
+    }
 }
 
 /// One header, unfolded and decoded.

@@ -29,10 +29,28 @@ pub(crate) fn actions(
             ),
         });
     }
-    list.into_iter()
-        .map(|one| action(one, limits))
-        .collect::<Result<_, _>>()
-        .map(Some)
+    let mut actions = Vec::with_capacity(list.len());
+    for one in list {
+        match one {
+            types::Action::Decline(text) => actions.extend(declined(text)),
+            one => actions.push(action(one, limits)?),
+        }
+    }
+    Ok(Some(actions))
+}
+
+/// Returns the actions that refuse a new request: the sender gets the text once in a conversation.
+fn declined(text: String) -> [Action; 2] {
+    [
+        Action::Ignore {
+            reason: "declined".into(),
+        },
+        Action::Reply(decision::Reply {
+            text,
+            html: None,
+            once: true,
+        }),
+    ]
 }
 
 fn action(action: types::Action, limits: &Limits) -> Result<Action, RuleTrouble> {
@@ -78,6 +96,7 @@ fn action(action: types::Action, limits: &Limits) -> Result<Action, RuleTrouble>
             key: key("an expectation's key", expect.key, limits)?,
             within_secs: expect.within_secs,
         }),
+        types::Action::Update(_) | types::Action::Close(_) | types::Action::Decline(_) => todo!(),
         types::Action::Custom(custom) => Action::Custom {
             payload: json("a custom action's payload", &custom.payload, limits)?,
             name: key("a custom action's name", custom.name, limits)?,

@@ -7,7 +7,7 @@ wasmtime::component::bindgen!({
     with: { "postroom:plugin/types.message": crate::host::Mail },
 });
 
-pub(crate) use self::postroom::plugin::{kv, log, lookup, settings, types};
+pub(crate) use self::postroom::plugin::{kv, log, lookup, settings, types, zones};
 
 /// The guest that removes types.
 pub(crate) mod stripper {

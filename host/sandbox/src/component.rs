@@ -13,9 +13,9 @@ use postroom_core::Grants;
 /// The package of the contract, as imports name it.
 const PACKAGE: &str = "postroom:plugin/";
 /// The interfaces of the contract in this version of Postroom.
-const INTERFACES: [&str; 5] = ["types", "log", "settings", "kv", "lookup"];
+const INTERFACES: [&str; 6] = ["types", "log", "settings", "zones", "kv", "lookup"];
 /// The contract's version in this version of Postroom.
-const VERSION: (u64, u64) = (1, 1);
+const VERSION: (u64, u64) = (2, 0);
 /// The export of a rule.
 const ENTRY: &str = "decide";
 /// The contract, for core modules that contain none.
@@ -39,9 +39,9 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub struct Inspection {
     pub kind: Kind,
-    /// The world it was built for, such as `postroom:plugin/rule@1.1.0`; `None` if it is not a rule of ours.
+    /// The world it was built for, such as `postroom:plugin/rule@2.0.0`; `None` if it is not a rule of ours.
     pub world: Option<String>,
-    /// Interfaces, such as `postroom:plugin/kv@1.1.0`; `wasi:` interfaces are linked to an empty environment.
+    /// Interfaces, such as `postroom:plugin/kv@2.0.0`; `wasi:` interfaces are linked to an empty environment.
     pub imports: Vec<String>,
     pub exports: Vec<String>,
     /// The size in bytes.
@@ -321,7 +321,7 @@ fn check_import(name: &str, import: &str, grants: &Grants) -> Result<(), LoadErr
     }
 }
 
-/// Returns the interface and version of an import or export of the contract: `postroom:plugin/kv@1.1.0` is (`kv`, (1, 1)).
+/// Returns the interface and version of an import or export of the contract: `postroom:plugin/kv@2.0.0` is (`kv`, (2, 0)).
 fn interface(import: &str) -> Option<(&str, (u64, u64))> {
     let (name, version) = import.strip_prefix(PACKAGE)?.split_once('@')?;
     let mut numbers = version.split('.').map(str::parse);

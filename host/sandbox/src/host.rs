@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use postroom_core as core;
-use postroom_core::Message;
+use postroom_core::hours;
+use postroom_core::{Message, ParseLimits};
 use wasmtime::component::Resource;
 
 use crate::bindings::types::{
-    self, Address, Attachment, Authentication, Captures, Classification, Field, PatternError,
-    Verdict,
+    self, Address, Attachment, Authentication, Calendar, Captures, Classification, DeliveryReport,
+    Field, Link, PatternError, Verdict,
 };
-use crate::bindings::{kv, log, settings};
+use crate::bindings::{kv, log, settings, zones};
 use crate::deadline::Deadline;
 use crate::error::Stop;
 use crate::log::Log;
@@ -28,7 +29,10 @@ const ATTACHMENT_CHUNK: usize = 1 << 20;
 /// The positions kept of a decision's origin; the interpreter reports as many unless a script requests more.
 const ORIGIN_PLACES: usize = 10;
 
-/// The handle of the one mail of an instance; the mail itself is in [`Host`].
+/// The mails that one decision may open beside its own: forwarded ones and those in attachments. More are not opened.
+const OPENED_MAILS: usize = 16;
+
+/// The handle of a mail; the mail itself is in [`Host`], under the number that the handle represents.
 pub struct Mail;
 
 /// The state shared by all instances of a rule.
@@ -46,8 +50,8 @@ pub(crate) struct Terms {
 /// The host's side of one instance.
 pub(crate) struct Host {
     pub(crate) terms: Arc<Terms>,
-    /// `None` while a component starts, since there is no mail yet.
-    mail: Option<Arc<Message>>,
+    /// The mail that is decided, then those that the rule opened. Empty while a component starts, since there is no mail yet.
+    mails: Vec<Opened>,
     /// RFC 3339.
     pub(crate) now: String,
     pub(crate) deadline: Deadline,
@@ -59,6 +63,28 @@ pub(crate) struct Host {
     pub(crate) decided_at: Option<Vec<String>>,
     patterns: Patterns,
     wasi: Option<Box<DeterministicWasi>>,
+}
+
+/// A mail, with the mails that were opened from it, so that each is opened once.
+struct Opened {
+    mail: Arc<Message>,
+    /// The number of the mail, or `None` if there is none, by its place: in an attachment, or forwarded inline.
+    inner: Vec<(Place, Option<u32>)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Forwarded,
+    Attached(u32),
+}
+
+impl Opened {
+    fn new(mail: Arc<Message>) -> Self {
+        Self {
+            mail,
+            inner: Vec::new(),
+        }
+    }
 }
 
 impl Host {
@@ -74,7 +100,7 @@ impl Host {
         let log = Log::new(terms.limits.log_bytes);
         Self {
             terms,
-            mail,
+            mails: mail.map(Opened::new).into_iter().collect(),
             now,
             deadline,
             meter,
@@ -90,7 +116,7 @@ impl Host {
     /// Returns the environment without files, network or time, created when a component first uses it.
     pub(crate) fn still(&mut self) -> &mut DeterministicWasi {
         self.wasi.get_or_insert_with(|| {
-            let seed = self.mail.as_ref().map_or("", |mail| &mail.message_id);
+            let seed = self.mails.first().map_or("", |it| &it.mail.message_id);
             Box::new(DeterministicWasi::new(&self.now, seed, &self.log))
         })
     }
@@ -111,11 +137,44 @@ impl Host {
         }
     }
 
-    fn mail(&self) -> Result<&Arc<Message>, Stop> {
+    fn mail(&self, handle: &Resource<Mail>) -> Result<&Arc<Message>, Stop> {
         self.enter()?;
-        self.mail
-            .as_ref()
+        self.mails
+            .get(handle.rep() as usize)
+            .map(|opened| &opened.mail)
             .ok_or_else(|| Stop::TopLevel("the mail".into()))
+    }
+
+    /// Returns the mail within a mail, opened when it is first requested.
+    fn inner(
+        &mut self,
+        handle: &Resource<Mail>,
+        place: Place,
+    ) -> Result<Option<Resource<Mail>>, Stop> {
+        let mail = self.mail(handle)?.clone();
+        let outer = handle.rep() as usize;
+        let known = self.mails[outer].inner.iter().find(|(at, _)| *at == place);
+        let number = match known {
+            Some((_, number)) => *number,
+            None => {
+                let found = if self.mails.len() <= OPENED_MAILS {
+                    match place {
+                        Place::Forwarded => core::forwarded(&mail),
+                        Place::Attached(index) => attachment(&mail, index)
+                            .and_then(|part| core::attached_mail(part, &ParseLimits::default())),
+                    }
+                } else {
+                    None
+                };
+                let number = found.map(|found| {
+                    self.mails.push(Opened::new(Arc::new(found)));
+                    u32::try_from(self.mails.len() - 1).unwrap_or(u32::MAX)
+                });
+                self.mails[outer].inner.push((place, number));
+                number
+            }
+        };
+        Ok(number.map(Resource::new_own))
     }
 
     fn kv(&self) -> Result<(), Stop> {
@@ -128,11 +187,12 @@ impl Host {
 
     fn search(
         &mut self,
+        handle: &Resource<Mail>,
         of: &Field,
         pattern: &str,
         most: usize,
     ) -> Result<Result<Vec<Captures>, PatternError>, Stop> {
-        let mail = self.mail()?.clone();
+        let mail = self.mail(handle)?.clone();
         let limits = &self.terms.limits;
         let pattern = match self.patterns.pattern(pattern, &self.terms.patterns, limits) {
             Ok(pattern) => pattern,
@@ -146,70 +206,79 @@ impl Host {
 impl types::Host for Host {}
 
 impl types::HostMessage for Host {
-    fn subject(&mut self, _: Resource<Mail>) -> wasmtime::Result<String> {
-        Ok(self.mail()?.subject.clone())
+    fn subject(&mut self, mail: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail(&mail)?.subject.clone())
     }
 
-    fn from(&mut self, _: Resource<Mail>) -> wasmtime::Result<Option<Address>> {
-        Ok(self.mail()?.from.as_ref().map(address))
+    fn from(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Option<Address>> {
+        Ok(self.mail(&mail)?.from.as_ref().map(address))
     }
 
-    fn to(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
-        Ok(self.mail()?.to.iter().map(address).collect())
+    fn to(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
+        Ok(self.mail(&mail)?.to.iter().map(address).collect())
     }
 
-    fn cc(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
-        Ok(self.mail()?.cc.iter().map(address).collect())
+    fn cc(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
+        Ok(self.mail(&mail)?.cc.iter().map(address).collect())
     }
 
-    fn reply_to(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
-        Ok(self.mail()?.reply_to.iter().map(address).collect())
+    fn reply_to(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Vec<Address>> {
+        Ok(self.mail(&mail)?.reply_to.iter().map(address).collect())
     }
 
-    fn date(&mut self, _: Resource<Mail>) -> wasmtime::Result<Option<String>> {
-        Ok(self.mail()?.date.clone())
+    fn date(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Option<String>> {
+        Ok(self.mail(&mail)?.date.clone())
     }
 
-    fn message_id(&mut self, _: Resource<Mail>) -> wasmtime::Result<String> {
-        Ok(self.mail()?.message_id.clone())
+    fn message_id(&mut self, mail: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail(&mail)?.message_id.clone())
     }
 
-    fn text(&mut self, _: Resource<Mail>) -> wasmtime::Result<String> {
-        Ok(self.mail()?.text.clone())
+    fn text(&mut self, mail: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail(&mail)?.text.clone())
     }
 
-    fn html(&mut self, _: Resource<Mail>) -> wasmtime::Result<Option<String>> {
-        Ok(self.mail()?.html.clone())
+    fn html(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Option<String>> {
+        Ok(self.mail(&mail)?.html.clone())
     }
 
-    fn reply(&mut self, _: Resource<Mail>) -> wasmtime::Result<String> {
-        Ok(self.mail()?.reply.clone())
+    fn reply(&mut self, mail: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail(&mail)?.reply.clone())
     }
 
-    fn headers(&mut self, _: Resource<Mail>, name: String) -> wasmtime::Result<Vec<String>> {
-        Ok(self.mail()?.headers(&name).map(str::to_owned).collect())
+    fn headers(&mut self, mail: Resource<Mail>, name: String) -> wasmtime::Result<Vec<String>> {
+        Ok(self
+            .mail(&mail)?
+            .headers(&name)
+            .map(str::to_owned)
+            .collect())
     }
 
-    fn attachments(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<Attachment>> {
+    fn attachments(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Vec<Attachment>> {
         let described = |attachment: &core::Attachment| Attachment {
             name: attachment.name.clone(),
             content_type: attachment.content_type.clone(),
             size: attachment.bytes.len() as u64,
             inline: attachment.inline,
             content_id: attachment.content_id.clone(),
+            is_mail: attachment.is_mail(),
         };
-        Ok(self.mail()?.attachments.iter().map(described).collect())
+        Ok(self
+            .mail(&mail)?
+            .attachments
+            .iter()
+            .map(described)
+            .collect())
     }
 
     fn attachment_bytes(
         &mut self,
-        _: Resource<Mail>,
+        mail: Resource<Mail>,
         index: u32,
         offset: u64,
         length: u32,
     ) -> wasmtime::Result<Vec<u8>> {
-        let mail = self.mail()?;
-        let bytes = attachment(mail, index).map_or(&[][..], |found| &found.bytes);
+        let bytes = attachment(self.mail(&mail)?, index).map_or(&[][..], |found| &found.bytes);
         let rest = usize::try_from(offset)
             .ok()
             .and_then(|offset| bytes.get(offset..))
@@ -218,58 +287,106 @@ impl types::HostMessage for Host {
         Ok(rest[..length].to_vec())
     }
 
-    fn attachment_text(&mut self, _: Resource<Mail>, index: u32) -> wasmtime::Result<String> {
+    fn attachment_text(&mut self, mail: Resource<Mail>, index: u32) -> wasmtime::Result<String> {
         Ok(
-            attachment(self.mail()?, index).map_or_else(String::new, |attachment| {
+            attachment(self.mail(&mail)?, index).map_or_else(String::new, |attachment| {
                 let charset = attachment.charset.as_deref();
                 core::parse::text_of(&attachment.bytes, charset, ATTACHMENT_CHUNK)
             }),
         )
     }
 
-    fn classification(&mut self, _: Resource<Mail>) -> wasmtime::Result<Classification> {
-        Ok(match self.mail()?.classification {
+    fn classification(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Classification> {
+        Ok(match self.mail(&mail)?.classification {
             core::Classification::Person => Classification::Person,
             core::Classification::AutoReply => Classification::AutoReply,
             core::Classification::Bounce => Classification::Bounce,
             core::Classification::List => Classification::List,
-            core::Classification::Machine | core::Classification::Calendar => {
-                Classification::Machine
-            }
+            core::Classification::Machine => Classification::Machine,
+            core::Classification::Calendar => Classification::Calendar,
         })
     }
 
-    fn authentication(&mut self, _: Resource<Mail>) -> wasmtime::Result<Authentication> {
-        let said = self.mail()?.authentication;
+    fn classification_reason(&mut self, mail: Resource<Mail>) -> wasmtime::Result<String> {
+        Ok(self.mail(&mail)?.classification_reason.clone())
+    }
+
+    fn is_challenge(&mut self, mail: Resource<Mail>) -> wasmtime::Result<bool> {
+        Ok(self.mail(&mail)?.challenge)
+    }
+
+    fn delivery(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Option<DeliveryReport>> {
+        Ok(self.mail(&mail)?.delivery.as_ref().map(delivery))
+    }
+
+    fn calendar(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Option<Calendar>> {
+        Ok(self.mail(&mail)?.calendar.as_ref().map(calendar))
+    }
+
+    fn links(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Vec<Link>> {
+        let link = |link: core::Link| Link {
+            text: link.text,
+            url: link.url,
+        };
+        Ok(core::links(self.mail(&mail)?)
+            .into_iter()
+            .map(link)
+            .collect())
+    }
+
+    fn pairs(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(core::pairs(self.mail(&mail)?))
+    }
+
+    fn reply_html(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Option<String>> {
+        let html = core::reply_html(self.mail(&mail)?);
+        Ok(html.map(|html| core::clean_html(&html)))
+    }
+
+    fn forwarded(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Option<Resource<Mail>>> {
+        Ok(self.inner(&mail, Place::Forwarded)?)
+    }
+
+    fn attached_mail(
+        &mut self,
+        mail: Resource<Mail>,
+        index: u32,
+    ) -> wasmtime::Result<Option<Resource<Mail>>> {
+        Ok(self.inner(&mail, Place::Attached(index))?)
+    }
+
+    fn authentication(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Authentication> {
+        let said = self.mail(&mail)?.authentication;
         Ok(Authentication {
             spf: verdict(said.spf),
             dkim: verdict(said.dkim),
             dmarc: verdict(said.dmarc),
+            arc: verdict(said.arc),
         })
     }
 
-    fn repairs(&mut self, _: Resource<Mail>) -> wasmtime::Result<Vec<String>> {
-        Ok(self.mail()?.repairs.clone())
+    fn repairs(&mut self, mail: Resource<Mail>) -> wasmtime::Result<Vec<String>> {
+        Ok(self.mail(&mail)?.repairs.clone())
     }
 
     fn match_(
         &mut self,
-        _: Resource<Mail>,
+        mail: Resource<Mail>,
         field: Field,
         pattern: String,
     ) -> wasmtime::Result<Result<Option<Captures>, PatternError>> {
-        let found = self.search(&field, &pattern, 1)?;
+        let found = self.search(&mail, &field, &pattern, 1)?;
         Ok(found.map(|mut found| found.pop()))
     }
 
     fn find_all(
         &mut self,
-        _: Resource<Mail>,
+        mail: Resource<Mail>,
         field: Field,
         pattern: String,
     ) -> wasmtime::Result<Result<Vec<Captures>, PatternError>> {
         let most = self.terms.limits.matches;
-        Ok(self.search(&field, &pattern, most)?)
+        Ok(self.search(&mail, &field, &pattern, most)?)
     }
 
     fn drop(&mut self, _: Resource<Mail>) -> wasmtime::Result<()> {
@@ -298,6 +415,39 @@ impl settings::Host for Host {
     }
 }
 
+impl zones::Host for Host {
+    fn local(
+        &mut self,
+        time: String,
+        zone: String,
+    ) -> wasmtime::Result<Result<zones::LocalTime, String>> {
+        self.enter()?;
+        Ok(
+            hours::local_time(&time, &zone).map(|local| zones::LocalTime {
+                year: local.year.into(),
+                month: local.month.unsigned_abs(),
+                day: local.day.unsigned_abs(),
+                hour: local.hour.unsigned_abs(),
+                minute: local.minute.unsigned_abs(),
+                second: local.second.unsigned_abs(),
+                weekday: local.weekday.unsigned_abs(),
+                offset_secs: local.offset_secs,
+                iso: local.iso,
+            }),
+        )
+    }
+
+    fn open(
+        &mut self,
+        time: String,
+        zone: String,
+        hours: String,
+    ) -> wasmtime::Result<Result<bool, String>> {
+        self.enter()?;
+        Ok(hours::is_open(&time, &zone, &hours))
+    }
+}
+
 impl kv::Host for Host {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
         self.kv()?;
@@ -319,6 +469,36 @@ fn address(address: &core::Address) -> Address {
     Address {
         name: address.name.clone(),
         email: address.email.clone(),
+    }
+}
+
+fn delivery(report: &core::DeliveryReport) -> DeliveryReport {
+    let recipient = |failed: &core::FailedRecipient| types::FailedRecipient {
+        email: failed.email.clone(),
+        status: failed.status.clone(),
+        permanent: failed.permanent,
+        diagnostic: failed.diagnostic.clone(),
+    };
+    DeliveryReport {
+        recipients: report.recipients.iter().map(recipient).collect(),
+        message_id: report.message_id.clone(),
+    }
+}
+
+fn calendar(calendar: &core::Calendar) -> Calendar {
+    let attendee = |attendee: &core::Attendee| types::Attendee {
+        email: attendee.email.clone(),
+        status: attendee.status.clone(),
+    };
+    Calendar {
+        method: calendar.method.clone(),
+        uid: calendar.uid.clone(),
+        summary: calendar.summary.clone(),
+        start: calendar.start.clone(),
+        end: calendar.end.clone(),
+        location: calendar.location.clone(),
+        organizer: calendar.organizer.clone(),
+        attendees: calendar.attendees.iter().map(attendee).collect(),
     }
 }
 

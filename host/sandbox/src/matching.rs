@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use postroom_core::Message;
+use postroom_core::{Address, Message};
 use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson::{NFA, WhichCaptures};
 use regex_automata::util::captures;
@@ -274,15 +274,17 @@ pub(crate) fn field<'a>(mail: &'a Message, field: &'a Field) -> Cow<'a, str> {
             .map(ToString::to_string)
             .unwrap_or_default()
             .into(),
-        Field::To => join(
-            mail.to.iter().map(|address| Cow::from(address.to_string())),
-            ", ",
-        ),
+        Field::To => addresses(&mail.to),
+        Field::Cc => addresses(&mail.cc),
         Field::Text => mail.text.as_str().into(),
         Field::Html => mail.html.as_deref().unwrap_or_default().into(),
         Field::Reply => mail.reply.as_str().into(),
         Field::Header(name) => join(mail.headers(name).map(Cow::from), "\n"),
     }
+}
+
+fn addresses(list: &[Address]) -> Cow<'_, str> {
+    join(list.iter().map(|it| Cow::from(it.to_string())), ", ")
 }
 
 /// Returns the number of a pattern's states in the engine; the pattern has compiled already.

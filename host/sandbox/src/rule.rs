@@ -253,7 +253,10 @@ fn lower(context: &Context) -> types::Context {
         client: context.client.as_ref().map(|client| types::Client {
             name: client.name.clone(),
             sure: client.sure,
+            evidence: client.evidence.name().to_owned(),
+            candidates: client.candidates.clone(),
         }),
+        staff: context.staff,
         thread: context.thread.as_ref().map(|thread| types::Thread {
             ticket: thread.ticket.clone(),
             method: thread.method.name().to_owned(),

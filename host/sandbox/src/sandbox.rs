@@ -7,7 +7,7 @@ use postroom_core::ActionKind;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
-use crate::bindings::{RulePre, kv, log, lookup, settings, types};
+use crate::bindings::{RulePre, kv, log, lookup, settings, types, zones};
 use crate::cache::Cache;
 use crate::compile::Compiler;
 use crate::component;
@@ -29,9 +29,9 @@ static SCRIPT_ENGINE: &[u8] = include_bytes!(env!("POSTROOM_GUEST_SCRIPT"));
 /// The default rule, a core module built for the world `rule`.
 pub(crate) static STANDARD: &[u8] = include_bytes!(env!("POSTROOM_GUEST_STANDARD"));
 /// The interface through which the script engine queries grants.
-const ENGINE: &str = "postroom:plugin/engine@1.1.0";
+const ENGINE: &str = "postroom:plugin/engine@2.0.0";
 /// The interface through which the script engine reports the line that decided.
-const ORIGIN: &str = "postroom:plugin/origin@1.1.0";
+const ORIGIN: &str = "postroom:plugin/origin@2.0.0";
 const STANDARD_NAME: &str = "standard";
 
 /// The default number of concurrent instances.
@@ -285,6 +285,7 @@ fn linker(
     types::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     log::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     settings::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    zones::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     if grants.kv {
         kv::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
     }
@@ -303,7 +304,12 @@ fn link_engine(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "granted",
         |store: StoreContextMut<'_, Host>, (kind,): (String,)| {
             let granted = store.data().terms.grants.actions;
-            Ok((ActionKind::named(&kind).is_some_and(|kind| granted.has(kind)),))
+            // A decline is a reply and an ignore.
+            let kind = match kind.as_str() {
+                "decline" => Some(ActionKind::Reply),
+                kind => ActionKind::named(kind),
+            };
+            Ok((kind.is_some_and(|kind| granted.has(kind)),))
         },
     )?;
     linker.instance(ORIGIN)?.func_wrap(

@@ -4,8 +4,8 @@ use rquickjs::function::This;
 use rquickjs::{Array, Ctx, Function, Object, Value};
 
 use crate::bindings::postroom::plugin::types::{
-    Action, Alert, AlertState, Decision, Expect, Forward, Note, Reply, Ticket, Value as FieldValue,
-    Visibility,
+    Action, Alert, AlertState, Close, Decision, Expect, Forward, Note, Reply, Ticket, Update,
+    Value as FieldValue, Visibility,
 };
 use crate::trouble::shown;
 
@@ -96,6 +96,24 @@ pub fn action<'js>(ctx: &Ctx<'js>, kind: &str, object: &Object<'js>) -> Result<A
             key: content.required("key")?,
             within_secs: content.duration("within")?,
         }),
+        "update" => Action::Update(Update {
+            ticket: content.text("ticket")?,
+            priority: content.text("priority")?,
+            queue: content.text("queue")?,
+            status: match content.text("status")?.as_deref() {
+                known @ (None | Some("open" | "pending" | "closed")) => known.map(str::to_owned),
+                Some(_) => {
+                    return Err("update: status is \"open\", \"pending\" or \"closed\"".into());
+                }
+            },
+            tags: content.texts("tags")?,
+            fields: content.fields("fields")?,
+        }),
+        "close" => Action::Close(Close {
+            ticket: content.text("ticket")?,
+            reason: content.text("reason")?,
+        }),
+        "decline" => Action::Decline(content.required("text")?),
         "ignore" => Action::Ignore(content.required("reason")?),
         "quarantine" => Action::Quarantine(content.required("reason")?),
         "pass" => return Err("pass() cannot be part of a list".into()),
@@ -142,6 +160,7 @@ fn is_disposition(action: &Action) -> bool {
             | Action::Note(_)
             | Action::Alert(_)
             | Action::Ignore(_)
+            | Action::Decline(_)
             | Action::Quarantine(_)
     )
 }

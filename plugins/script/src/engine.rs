@@ -34,6 +34,8 @@ struct Engine {
     context: Context,
     /// The names of the script's files.
     names: Rc<[String]>,
+    /// Their texts, for messages. A mail whose rule does not fail leaves them untouched.
+    sources: Vec<Rc<str>>,
     /// The function that calls `decide` with a mail and a context made from its arguments.
     run: Persistent<Function<'static>>,
     decide: Persistent<Function<'static>>,
@@ -89,7 +91,9 @@ pub fn decide(message: &Message, context: MailContext) -> Result<Decision, Failu
 
 impl Engine {
     fn decide(&self, ctx: &Ctx<'_>, context: &MailContext) -> Result<Decision, Trouble> {
-        let caught = |error: rquickjs::CaughtError<'_>| Trouble::from_caught(&error, &self.names);
+        let caught = |error: rquickjs::CaughtError<'_>| {
+            Trouble::from_caught(&error, &self.names).with_callee(|file| self.source(file))
+        };
         let returned = self.call(ctx, context).catch(ctx).map_err(caught)?;
         let class = self
             .action
@@ -105,6 +109,11 @@ impl Engine {
         Ok(decision)
     }
 
+    fn source(&self, file: &str) -> Option<Rc<str>> {
+        let index = self.names.iter().position(|name| name == file)?;
+        self.sources.get(index).cloned()
+    }
+
     /// Returns where an action was made, and the calls that led there, innermost first; empty if the script hid it.
     fn path(&self, ctx: &Ctx<'_>, action: &Object<'_>) -> Vec<String> {
         let stack = action.get::<_, Value>("stack").catch(ctx).ok();
@@ -115,12 +124,13 @@ impl Engine {
 
     fn call<'js>(&self, ctx: &Ctx<'js>, context: &MailContext) -> rquickjs::Result<Value<'js>> {
         let run = self.run.clone().restore(ctx)?;
-        let mut args = Args::new(ctx.clone(), 6);
+        let mut args = Args::new(ctx.clone(), 7);
         args.push_arg(self.decide.clone().restore(ctx)?)?;
         args.push_arg(context.tenant.as_str())?;
         args.push_arg(context.mailbox.as_str())?;
         args.push_arg(context.now.as_str())?;
         args.push_arg(host::client(ctx, context.client.as_ref())?)?;
+        args.push_arg(context.staff)?;
         args.push_arg(host::thread(ctx, context.thread.as_ref())?)?;
         run.call_arg(args)
     }
@@ -148,6 +158,7 @@ fn prepare(modules: &Modules) -> Result<Prepared, Trouble> {
     Ok(Prepared::Ready(Box::new(Engine {
         context,
         names: modules.names(),
+        sources: modules.sources(),
         run,
         decide,
         action,

@@ -11,19 +11,28 @@ use rquickjs::{
 use crate::bindings::postroom::plugin::types::{
     Address, Captures, Classification, Client, Field, Message, PatternError, Thread, Verdict,
 };
-use crate::bindings::postroom::plugin::{engine, kv, log, settings};
+use crate::bindings::postroom::plugin::{engine, kv, log, settings, zones};
 use crate::pattern::translate;
-use crate::{answer, clock, inquiries, layout};
+use crate::{answer, clock, details, inquiries, layout};
 
 /// The most matches that JavaScript's own `findAll` returns; the host caps its own.
 pub const MAX_MATCHES: usize = 1000;
 
 thread_local! {
     static MAIL: Cell<Option<NonNull<Message>>> = const { Cell::new(None) };
+    /// The mails that were opened from it. A script knows them by their number, from 1; the mail itself is 0.
+    static OPENED: RefCell<Vec<Message>> = const { RefCell::new(Vec::new()) };
     /// The tenant of the mail.
     static TENANT: RefCell<String> = const { RefCell::new(String::new()) };
-    /// The results of checks on a field's text so far: (field, pattern, found).
-    static TRAITS: RefCell<Vec<(String, &'static str, bool)>> = const { RefCell::new(Vec::new()) };
+    static TRAITS: RefCell<Vec<Trait>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The result of a check on the text of a mail's field.
+struct Trait {
+    mail: u32,
+    field: String,
+    pattern: &'static str,
+    found: bool,
 }
 
 /// Gives the functions access to a mail until the loan is dropped.
@@ -40,6 +49,7 @@ pub struct Loan<'a> {
 
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
+        OPENED.with_borrow_mut(Vec::clear);
         MAIL.set(None);
     }
 }
@@ -49,51 +59,84 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let host = Object::new(ctx.clone())?;
     host.set("maxMatches", MAX_MATCHES)?;
     let put = Put { ctx, host: &host };
-    put.function("subject", |ctx: Ctx<'js>| mail(&ctx, Message::subject))?;
-    put.function("date", |ctx: Ctx<'js>| {
-        mail(&ctx, |mail| OrNull(mail.date()))
+    put.function("subject", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, Message::subject)
     })?;
-    put.function("messageId", |ctx: Ctx<'js>| mail(&ctx, Message::message_id))?;
-    put.function("text", |ctx: Ctx<'js>| mail(&ctx, Message::text))?;
-    put.function("html", |ctx: Ctx<'js>| {
-        mail(&ctx, |mail| OrNull(mail.html()))
+    put.function("date", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, |mail| OrNull(mail.date()))
     })?;
-    put.function("reply", |ctx: Ctx<'js>| mail(&ctx, Message::reply))?;
-    put.function("repairs", |ctx: Ctx<'js>| mail(&ctx, Message::repairs))?;
-    put.function("headers", |ctx: Ctx<'js>, name: Text| {
-        mail(&ctx, |mail| mail.headers(&name.0))
+    put.function("messageId", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, Message::message_id)
+    })?;
+    put.function("text", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, Message::text)
+    })?;
+    put.function("html", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, |mail| OrNull(mail.html()))
+    })?;
+    put.function("reply", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, Message::reply)
+    })?;
+    put.function("replyHtml", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, |mail| OrNull(mail.reply_html()))
+    })?;
+    put.function("repairs", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, Message::repairs)
+    })?;
+    put.function("headers", |ctx: Ctx<'js>, at: u32, name: Text| {
+        mail(&ctx, at, |mail| mail.headers(&name.0))
     })?;
     put.function("from", from)?;
-    put.function("to", |ctx: Ctx<'js>| addresses(&ctx, Message::to))?;
-    put.function("cc", |ctx: Ctx<'js>| addresses(&ctx, Message::cc))?;
-    put.function("replyTo", |ctx: Ctx<'js>| {
-        addresses(&ctx, Message::reply_to)
+    put.function("to", |ctx: Ctx<'js>, at: u32| {
+        addresses(&ctx, at, Message::to)
     })?;
-    put.function("classification", |ctx: Ctx<'js>| {
-        mail(&ctx, |mail| classification(mail.classification()))
+    put.function("cc", |ctx: Ctx<'js>, at: u32| {
+        addresses(&ctx, at, Message::cc)
+    })?;
+    put.function("replyTo", |ctx: Ctx<'js>, at: u32| {
+        addresses(&ctx, at, Message::reply_to)
+    })?;
+    put.function("classification", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, |mail| classification(mail.classification()))
+    })?;
+    put.function("classificationReason", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, Message::classification_reason)
+    })?;
+    put.function("challenge", |ctx: Ctx<'js>, at: u32| {
+        mail(&ctx, at, Message::is_challenge)
     })?;
     put.function("authentication", authentication)?;
+    details::functions(&put)?;
     put.function("attachments", attachments)?;
-    put.function("attachmentText", |ctx: Ctx<'js>, index: u32| {
-        mail(&ctx, |mail| mail.attachment_text(index))
+    put.function("attachmentText", |ctx: Ctx<'js>, at: u32, index: u32| {
+        mail(&ctx, at, |mail| mail.attachment_text(index))
     })?;
     put.function("attachmentBytes", attachment_bytes)?;
-    put.function("labelled", |ctx: Ctx<'js>, label: Text| {
-        mail(&ctx, |mail| {
+    put.function("attachedMail", |ctx: Ctx<'js>, at: u32, index: u32| {
+        opened(&ctx, at, |mail| mail.attached_mail(index))
+    })?;
+    put.function("forwarded", |ctx: Ctx<'js>, at: u32| {
+        opened(&ctx, at, Message::forwarded)
+    })?;
+    put.function("labelled", |ctx: Ctx<'js>, at: u32, label: Text| {
+        mail(&ctx, at, |mail| {
             OrNull(layout::labelled(&mail.text(), &label.0).map(str::to_owned))
         })
     })?;
-    put.function("section", |ctx: Ctx<'js>, from: Text, to: Option<Text>| {
-        mail(&ctx, |mail| {
-            OrNull(layout::section(
-                &mail.text(),
-                &from.0,
-                to.as_ref().map(|to| &*to.0),
-            ))
-        })
-    })?;
-    put.function("table", |ctx: Ctx<'js>, number: f64| {
-        mail(&ctx, |mail| {
+    put.function(
+        "section",
+        |ctx: Ctx<'js>, at: u32, from: Text, to: Option<Text>| {
+            mail(&ctx, at, |mail| {
+                OrNull(layout::section(
+                    &mail.text(),
+                    &from.0,
+                    to.as_ref().map(|to| &*to.0),
+                ))
+            })
+        },
+    )?;
+    put.function("table", |ctx: Ctx<'js>, at: u32, number: f64| {
+        mail(&ctx, at, |mail| {
             // There is no table before the first.
             mail.html()
                 .filter(|_| number >= 0.0)
@@ -101,16 +144,26 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
                 .unwrap_or_default()
         })
     })?;
-    put.function("field", |ctx: Ctx<'js>, name: Text| {
-        field_text(&ctx, &name.0)
+    put.function("field", |ctx: Ctx<'js>, at: u32, name: Text| {
+        field_text(&ctx, at, &name.0)
     })?;
-    put.function("match", |ctx: Ctx<'js>, name: Text, pattern: Text| {
-        first(&ctx, &name.0, &pattern.0)
-    })?;
-    put.function("findAll", |ctx: Ctx<'js>, name: Text, pattern: Text| {
-        every(&ctx, &name.0, &pattern.0)
-    })?;
+    put.function(
+        "match",
+        |ctx: Ctx<'js>, at: u32, name: Text, pattern: Text| first(&ctx, at, &name.0, &pattern.0),
+    )?;
+    put.function(
+        "findAll",
+        |ctx: Ctx<'js>, at: u32, name: Text, pattern: Text| every(&ctx, at, &name.0, &pattern.0),
+    )?;
     put.function("regExp", reg_exp)?;
+    put.function("local", local_time)?;
+    put.function(
+        "open",
+        |ctx: Ctx<'js>, time: Text, zone: Text, hours: Text| {
+            zones::open(&time.0, &zone.0, &hours.0)
+                .map_err(|reason| Exception::throw_range(&ctx, &format!("ctx.open: {reason}")))
+        },
+    )?;
     put.function("settings", |_: Ctx<'js>| settings::all())?;
     put.function("kvGet", |_: Ctx<'js>, key: Text| OrNull(kv::get(&key.0)))?;
     put.function("kvSet", |ctx: Ctx<'js>, key: Text, value: Text| {
@@ -124,7 +177,7 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
         log::log(log_level(&level), &message.0)
     })?;
     put.function("random", |ctx: Ctx<'js>| {
-        let message_id = || mail(&ctx, Message::message_id).unwrap_or_default();
+        let message_id = || mail(&ctx, 0, Message::message_id).unwrap_or_default();
         clock::random(message_id)
     })?;
     put.function(
@@ -166,6 +219,8 @@ fn samples(ctx: Ctx<'_>) -> Result<Vec<Value<'_>>> {
             Some(&Client {
                 name: String::new(),
                 sure: true,
+                evidence: String::new(),
+                candidates: Vec::new(),
             }),
         )?,
         thread(
@@ -188,6 +243,8 @@ pub fn client<'js>(ctx: &Ctx<'js>, client: Option<&Client>) -> Result<Value<'js>
     let object = Object::new(ctx.clone())?;
     object.set("name", client.name.as_str())?;
     object.set("sure", client.sure)?;
+    object.set("evidence", client.evidence.as_str())?;
+    object.set("candidates", client.candidates.clone())?;
     Ok(object.into_value())
 }
 
@@ -242,17 +299,33 @@ impl<'js, T: IntoJs<'js>> IntoJs<'js> for OrNull<T> {
     }
 }
 
-/// Reads a property of the mail that is being decided. While the top level runs there is no mail.
+/// Reads a property of a mail. While the top level runs there is none.
 #[allow(unsafe_code)]
-fn mail<T>(ctx: &Ctx<'_>, ask: impl FnOnce(&Message) -> T) -> Result<T> {
-    match MAIL.get() {
+pub fn mail<T>(ctx: &Ctx<'_>, at: u32, ask: impl FnOnce(&Message) -> T) -> Result<T> {
+    let none = || Exception::throw_message(ctx, "there is no mail outside of decide");
+    let Some(message) = MAIL.get() else {
+        return Err(none());
+    };
+    if at == 0 {
         // SAFETY: the pointer is set by `lend` and cleared when the loan ends, and the mail outlives the loan.
-        Some(message) => Ok(ask(unsafe { message.as_ref() })),
-        None => Err(Exception::throw_message(
-            ctx,
-            "there is no mail outside of decide",
-        )),
+        return Ok(ask(unsafe { message.as_ref() }));
     }
+    OPENED.with_borrow(|opened| opened.get(at as usize - 1).map(ask).ok_or_else(none))
+}
+
+/// Opens a mail within a mail. Returns its number; null if there is none.
+fn opened(
+    ctx: &Ctx<'_>,
+    at: u32,
+    open: impl FnOnce(&Message) -> Option<Message>,
+) -> Result<OrNull<u32>> {
+    let found = mail(ctx, at, open)?;
+    Ok(OrNull(found.map(|found| {
+        OPENED.with_borrow_mut(|opened| {
+            opened.push(found);
+            opened.len() as u32
+        })
+    })))
 }
 
 fn address<'js>(ctx: &Ctx<'js>, address: Address) -> Result<Value<'js>> {
@@ -264,16 +337,17 @@ fn address<'js>(ctx: &Ctx<'js>, address: Address) -> Result<Value<'js>> {
 
 fn addresses<'js>(
     ctx: &Ctx<'js>,
+    at: u32,
     list: impl FnOnce(&Message) -> Vec<Address>,
 ) -> Result<Vec<Value<'js>>> {
-    mail(ctx, list)?
+    mail(ctx, at, list)?
         .into_iter()
         .map(|one| address(ctx, one))
         .collect()
 }
 
-fn from(ctx: Ctx<'_>) -> Result<Value<'_>> {
-    match mail(&ctx, Message::from)? {
+fn from(ctx: Ctx<'_>, at: u32) -> Result<Value<'_>> {
+    match mail(&ctx, at, Message::from)? {
         Some(sender) => address(&ctx, sender),
         None => Ok(Value::new_null(ctx)),
     }
@@ -286,24 +360,26 @@ fn classification(class: Classification) -> &'static str {
         Classification::Bounce => "bounce",
         Classification::List => "list",
         Classification::Machine => "machine",
+        Classification::Calendar => "calendar",
     }
 }
 
-fn authentication(ctx: Ctx<'_>) -> Result<Object<'_>> {
+fn authentication(ctx: Ctx<'_>, at: u32) -> Result<Object<'_>> {
     let verdict = |verdict| match verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",
         Verdict::None => "none",
     };
-    let said = mail(&ctx, Message::authentication)?;
+    let said = mail(&ctx, at, Message::authentication)?;
     let object = Object::new(ctx)?;
     object.set("spf", verdict(said.spf))?;
     object.set("dkim", verdict(said.dkim))?;
     object.set("dmarc", verdict(said.dmarc))?;
+    object.set("arc", verdict(said.arc))?;
     Ok(object)
 }
 
-fn attachments(ctx: Ctx<'_>) -> Result<Vec<Object<'_>>> {
+fn attachments(ctx: Ctx<'_>, at: u32) -> Result<Vec<Object<'_>>> {
     let describe = |attachment: crate::bindings::postroom::plugin::types::Attachment| {
         let object = Object::new(ctx.clone())?;
         object.set("name", attachment.name)?;
@@ -311,9 +387,10 @@ fn attachments(ctx: Ctx<'_>) -> Result<Vec<Object<'_>>> {
         object.set("size", attachment.size as f64)?;
         object.set("inline", attachment.inline)?;
         object.set("contentId", OrNull(attachment.content_id))?;
+        object.set("isMail", attachment.is_mail)?;
         Ok(object)
     };
-    mail(&ctx, Message::attachments)?
+    mail(&ctx, at, Message::attachments)?
         .into_iter()
         .map(describe)
         .collect()
@@ -321,12 +398,13 @@ fn attachments(ctx: Ctx<'_>) -> Result<Vec<Object<'_>>> {
 
 fn attachment_bytes<'js>(
     ctx: Ctx<'js>,
+    at: u32,
     index: u32,
     offset: f64,
     length: f64,
 ) -> Result<TypedArray<'js, u8>> {
     // A number below 0 counts as 0, and a number over the maximum as the maximum.
-    let bytes = mail(&ctx, |mail| {
+    let bytes = mail(&ctx, at, |mail| {
         mail.attachment_bytes(index, offset as u64, length as u32)
     })?;
     TypedArray::new(ctx, bytes)
@@ -346,13 +424,14 @@ fn field(ctx: &Ctx<'_>, name: &str) -> Result<Field> {
         "subject" => Field::Subject,
         "from" => Field::From,
         "to" => Field::To,
+        "cc" => Field::Cc,
         "text" => Field::Text,
         "html" => Field::Html,
         "reply" => Field::Reply,
         other => match other.strip_prefix("header:").map(str::trim) {
             Some(header) if !header.is_empty() => Field::Header(header.to_owned()),
             _ => {
-                let known = "known: subject, from, to, text, html, reply, header:NAME";
+                let known = "known: subject, from, to, cc, text, html, reply, header:NAME";
                 return Err(Exception::throw_type(
                     ctx,
                     &format!("there is no field {name:?} ({known})"),
@@ -363,15 +442,15 @@ fn field(ctx: &Ctx<'_>, name: &str) -> Result<Field> {
 }
 
 /// Returns the text that patterns on a field are matched with.
-fn field_text(ctx: &Ctx<'_>, name: &str) -> Result<String> {
+fn field_text(ctx: &Ctx<'_>, at: u32, name: &str) -> Result<String> {
     let field = field(ctx, name)?;
-    mail(ctx, |mail| match field {
+    mail(ctx, at, |mail| match field {
         Field::Subject => mail.subject(),
         Field::Text => mail.text(),
         Field::Html => mail.html().unwrap_or_default(),
         Field::Reply => mail.reply(),
         // The host determines the text of these fields, so it is fetched complete.
-        Field::From | Field::To | Field::Header(_) => {
+        Field::From | Field::To | Field::Cc | Field::Header(_) => {
             let whole = mail.match_(&field, r"(?s)\A.*\z").ok().flatten();
             whole
                 .and_then(|found| found.groups.into_iter().next().flatten())
@@ -380,16 +459,16 @@ fn field_text(ctx: &Ctx<'_>, name: &str) -> Result<String> {
     })
 }
 
-fn first<'js>(ctx: &Ctx<'js>, name: &str, pattern: &str) -> Result<Value<'js>> {
+fn first<'js>(ctx: &Ctx<'js>, at: u32, name: &str, pattern: &str) -> Result<Value<'js>> {
     let field = field(ctx, name)?;
-    let found = mail(ctx, |mail| mail.match_(&field, pattern))?
+    let found = mail(ctx, at, |mail| mail.match_(&field, pattern))?
         .map_err(|error| bad_pattern(ctx, "match", error))?;
     matched(ctx, found)
 }
 
-fn every<'js>(ctx: &Ctx<'js>, name: &str, pattern: &str) -> Result<Value<'js>> {
+fn every<'js>(ctx: &Ctx<'js>, at: u32, name: &str, pattern: &str) -> Result<Value<'js>> {
     let field = field(ctx, name)?;
-    let found = mail(ctx, |mail| mail.find_all(&field, pattern))?
+    let found = mail(ctx, at, |mail| mail.find_all(&field, pattern))?
         .map_err(|error| bad_pattern(ctx, "findAll", error))?;
     all_matched(ctx, found)
 }
@@ -397,6 +476,7 @@ fn every<'js>(ctx: &Ctx<'js>, name: &str, pattern: &str) -> Result<Value<'js>> {
 /// Returns the first match or all matches of a RegExp; undefined if JavaScript must match by itself.
 fn reg_exp<'js>(
     ctx: Ctx<'js>,
+    at: u32,
     name: String,
     source: String,
     flags: String,
@@ -407,18 +487,18 @@ fn reg_exp<'js>(
     let Some(translated) = translate(&source, &flags) else {
         return by_script();
     };
-    if !translated.holds(all, |characters| has(&ctx, &name, &field, characters))? {
+    if !translated.holds(all, |characters| has(&ctx, at, &name, &field, characters))? {
         return by_script();
     }
     let pattern = translated.pattern;
     // A pattern that is too large for the host may still be acceptable for JavaScript.
     if all {
-        match mail(&ctx, |mail| mail.find_all(&field, &pattern))? {
+        match mail(&ctx, at, |mail| mail.find_all(&field, &pattern))? {
             Ok(found) => all_matched(&ctx, found),
             Err(_) => by_script(),
         }
     } else {
-        match mail(&ctx, |mail| mail.match_(&field, &pattern))? {
+        match mail(&ctx, at, |mail| mail.match_(&field, &pattern))? {
             Ok(found) => matched(&ctx, found),
             Err(_) => by_script(),
         }
@@ -426,21 +506,51 @@ fn reg_exp<'js>(
 }
 
 /// Returns whether a field's text has certain characters; checked once per mail.
-fn has(ctx: &Ctx<'_>, name: &str, field: &Field, characters: &'static str) -> Result<bool> {
+fn has(
+    ctx: &Ctx<'_>,
+    at: u32,
+    name: &str,
+    field: &Field,
+    characters: &'static str,
+) -> Result<bool> {
     let known = TRAITS.with_borrow(|traits| {
         traits
             .iter()
-            .find(|(field, pattern, _)| field == name && *pattern == characters)
-            .map(|(_, _, found)| *found)
+            .find(|it| it.mail == at && it.field == name && it.pattern == characters)
+            .map(|it| it.found)
     });
     if let Some(found) = known {
         return Ok(found);
     }
-    let found = mail(ctx, |mail| {
+    let found = mail(ctx, at, |mail| {
         !matches!(mail.match_(field, characters), Ok(None))
     })?;
-    TRAITS.with_borrow_mut(|traits| traits.push((name.to_owned(), characters, found)));
+    TRAITS.with_borrow_mut(|traits| {
+        traits.push(Trait {
+            mail: at,
+            field: name.to_owned(),
+            pattern: characters,
+            found,
+        });
+    });
     Ok(found)
+}
+
+/// `ctx.local(time, zone)`
+fn local_time<'js>(ctx: Ctx<'js>, time: Text, zone: Text) -> Result<Object<'js>> {
+    let local = zones::local(&time.0, &zone.0)
+        .map_err(|reason| Exception::throw_range(&ctx, &format!("ctx.local: {reason}")))?;
+    let object = Object::new(ctx)?;
+    object.set("year", local.year)?;
+    object.set("month", local.month)?;
+    object.set("day", local.day)?;
+    object.set("hour", local.hour)?;
+    object.set("minute", local.minute)?;
+    object.set("second", local.second)?;
+    object.set("weekday", local.weekday)?;
+    object.set("offsetSecs", local.offset_secs)?;
+    object.set("iso", local.iso)?;
+    Ok(object)
 }
 
 fn bad_pattern(ctx: &Ctx<'_>, function: &str, error: PatternError) -> rquickjs::Error {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod clock;
+mod details;
 mod engine;
 mod host;
 mod inquiries;

@@ -39,6 +39,11 @@ impl Modules {
         self.0.borrow().names.clone()
     }
 
+    /// Returns the text of each file, in the order of the names.
+    pub fn sources(&self) -> Vec<Rc<str>> {
+        self.0.borrow().sources.clone()
+    }
+
     /// Returns the rule itself, the first of its files.
     pub fn entry(&self) -> Option<(String, Rc<str>)> {
         let state = self.0.borrow();

@@ -1,6 +1,7 @@
 //! JavaScript exceptions as a message and a position in the rule's own file.
 
 use std::fmt;
+use std::rc::Rc;
 
 use rquickjs::{CaughtError, Value};
 
@@ -61,6 +62,23 @@ impl Trouble {
         }
     }
 
+    /// Names what is no function, which the interpreter leaves out. `source` returns the text of one of the script's files.
+    pub fn with_callee(mut self, source: impl FnOnce(&str) -> Option<Rc<str>>) -> Self {
+        let what = match self.message.strip_prefix("TypeError: ") {
+            Some(what @ ("not a function" | "not a constructor")) => what,
+            _ => return self,
+        };
+        let named = self.place.as_ref().and_then(|place| {
+            let source = source(&place.file)?;
+            let line = source.lines().nth(place.line.checked_sub(1)? as usize)?;
+            callee(line, place.column as usize).map(str::to_owned)
+        });
+        if let Some(named) = named {
+            self.message = format!("TypeError: {named} is {what}");
+        }
+        self
+    }
+
     /// Adds the position to an error about the import of a name that is not exported, which is the only error without one
     /// from the interpreter.
     pub fn with_place_of_import(mut self, modules: &Modules) -> Self {
@@ -82,6 +100,20 @@ impl Trouble {
         self.message = format!("SyntaxError: {module} exports no {name:?}{hint}");
         self
     }
+}
+
+/// Returns the chain of names that is called at a column, counted from 1: `mail.lnes` of `const a = mail.lnes().length`.
+fn callee(line: &str, column: usize) -> Option<&str> {
+    let in_chain = |c: char| c.is_alphanumeric() || "_$.?".contains(c);
+    let at = line.char_indices().nth(column.checked_sub(1)?)?.0;
+    let end = at + line[at..].find(|c| !in_chain(c)).unwrap_or(line.len() - at);
+    let start = line[..at]
+        .char_indices()
+        .rev()
+        .take_while(|(_, c)| in_chain(*c))
+        .last()
+        .map_or(at, |(start, _)| start);
+    Some(line[start..end].trim_matches(['.', '?'])).filter(|name| !name.is_empty())
 }
 
 /// Returns a short description of a value, for messages.
@@ -141,7 +173,7 @@ fn places<'a>(stack: &'a str, files: &'a [String]) -> impl Iterator<Item = Place
 
 #[cfg(test)]
 mod tests {
-    use super::{path, places};
+    use super::{callee, path, places};
 
     fn found(stack: &str, files: &[&str]) -> Option<String> {
         let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
@@ -159,6 +191,21 @@ mod tests {
         assert_eq!(bare.as_deref(), Some("a b/x:y.js:7:2"));
         assert_eq!(found(stack, &["y.js"]), None);
         assert_eq!(found("", &["y.js"]), None);
+    }
+
+    #[test]
+    fn a_callee_is_the_chain_of_names_around_a_column() {
+        for (line, column, expected) in [
+            ("const a = mail.lnes().length", 16, Some("mail.lnes")),
+            ("const a = mail.lnes().length", 20, Some("mail.lnes")),
+            ("  größe(1)", 3, Some("größe")),
+            ("a?.b()", 4, Some("a?.b")),
+            ("(() => 1)()()", 12, None),
+            ("x", 9, None),
+            ("", 0, None),
+        ] {
+            assert_eq!(callee(line, column), expected, "{line}");
+        }
     }
 
     #[test]

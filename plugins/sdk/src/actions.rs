@@ -1,7 +1,8 @@
 //! Builders for the actions: start with `ticket()`, `note()`, `alert(key)` and so on, then set what differs from the mail.
 
 use crate::{
-    Action, Alert, AlertState, Expect, Failure, Forward, Note, Reply, Ticket, Value, Visibility,
+    Action, Alert, AlertState, Close, Expect, Failure, Forward, Note, Reply, Ticket, Update, Value,
+    Visibility,
 };
 
 /// Returns a new ticket; omitted fields are filled in from the mail.
@@ -63,7 +64,32 @@ pub fn forward<T: Into<String>>(to: impl IntoIterator<Item = T>) -> Forward {
     }
 }
 
-/// Returns an expectation: an alert is due if no mail with this key arrives within this many seconds.
+/// Returns a change of the context's thread; what is not set stays.
+pub fn update() -> Update {
+    Update {
+        ticket: None,
+        priority: None,
+        queue: None,
+        status: None,
+        tags: Vec::new(),
+        fields: Vec::new(),
+    }
+}
+
+/// Returns an action that closes the context's thread.
+pub fn close() -> Close {
+    Close {
+        ticket: None,
+        reason: None,
+    }
+}
+
+/// Returns an action that refuses a new request politely: the sender gets this text, and no ticket is made.
+pub fn decline(text: impl Into<String>) -> Action {
+    Action::Decline(text.into())
+}
+
+/// Returns an expectation: an alert with this key fires if no mail with it arrives within this many seconds.
 pub fn expect(key: impl Into<String>, within_secs: u64) -> Expect {
     Expect {
         key: key.into(),
@@ -143,6 +169,27 @@ impl Reply {
     texts!(html);
 }
 
+impl Update {
+    texts!(ticket, priority, queue, status);
+
+    /// Sets a custom field of the ticket.
+    #[must_use]
+    pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+}
+
+impl Close {
+    texts!(ticket, reason);
+}
+
 /// Implements `From` for each action that has its own type.
 macro_rules! actions {
     ($($name:ident),*) => {
@@ -156,7 +203,7 @@ macro_rules! actions {
     };
 }
 
-actions!(Ticket, Note, Alert, Reply, Forward, Expect);
+actions!(Ticket, Note, Alert, Reply, Forward, Expect, Update, Close);
 
 impl From<&str> for Value {
     fn from(value: &str) -> Value {

@@ -31,15 +31,18 @@ mod mail;
 #[cfg(any(all(target_arch = "wasm32", feature = "memory"), test))]
 mod memory;
 pub mod settings;
+pub mod zones;
 #[doc(hidden)]
 pub use wit_bindgen;
 
-pub use actions::{alert, custom, expect, forward, ignore, note, quarantine, reply, ticket};
+pub use actions::{
+    alert, close, custom, decline, expect, forward, ignore, note, quarantine, reply, ticket, update,
+};
 pub use answer::Answer;
 pub use bindings::postroom::plugin::types::{
-    Action, Address, Alert, AlertState, Attachment, Authentication, Classification, Client,
-    Context, Decision, Expect, Failure, Field, Forward, Note, Reply, Thread, Ticket, Value,
-    Verdict, Visibility,
+    Action, Address, Alert, AlertState, Attachment, Attendee, Authentication, Calendar,
+    Classification, Client, Close, Context, Decision, DeliveryReport, Expect, FailedRecipient,
+    Failure, Field, Forward, Link, Note, Reply, Thread, Ticket, Update, Value, Verdict, Visibility,
 };
 pub use mail::{Mail, Match};
 

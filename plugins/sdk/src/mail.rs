@@ -5,8 +5,13 @@ use std::ops::{Deref, Index};
 use crate::bindings::postroom::plugin::types::{Captures, Message, PatternError};
 use crate::{Failure, Field};
 
-/// The mail that is decided. Its parts stay in the host; each method fetches one (see the methods of the resource).
-pub struct Mail<'a>(&'a Message);
+/// A mail. Its parts stay in the host; each method fetches one (see the methods of the resource).
+pub struct Mail<'a>(Handle<'a>);
+
+enum Handle<'a> {
+    Decided(&'a Message),
+    Opened(Message),
+}
 
 /// One match of a pattern. `m[1]` and `m["name"]` are a group's text, which is empty if the group did not participate.
 pub struct Match(Captures);
@@ -14,7 +19,7 @@ pub struct Match(Captures);
 impl<'a> Mail<'a> {
     #[doc(hidden)]
     pub fn new(message: &'a Message) -> Self {
-        Mail(message)
+        Mail(Handle::Decided(message))
     }
 
     /// Returns the first match of a pattern in the syntax of the `regex` crate. The host runs it, in linear time, without
@@ -23,7 +28,7 @@ impl<'a> Mail<'a> {
     /// # Errors
     /// Fails if the pattern is malformed, or over a limit.
     pub fn find(&self, field: Field, pattern: &str) -> Result<Option<Match>, Failure> {
-        Ok(self.0.match_(&field, pattern)?.map(Match))
+        Ok(Message::match_(self, &field, pattern)?.map(Match))
     }
 
     /// Returns all matches, up to the host's limit.
@@ -31,12 +36,25 @@ impl<'a> Mail<'a> {
     /// # Errors
     /// Fails if the pattern is malformed, or over a limit.
     pub fn find_all(&self, field: Field, pattern: &str) -> Result<Vec<Match>, Failure> {
-        Ok(self
-            .0
-            .find_all(&field, pattern)?
-            .into_iter()
-            .map(Match)
-            .collect())
+        let found = Message::find_all(self, &field, pattern)?;
+        Ok(found.into_iter().map(Match).collect())
+    }
+
+    /// Returns the value beside a label, see `pairs`. Case is ignored, and the first one counts.
+    pub fn field(&self, label: &str) -> Option<String> {
+        let label = label.trim().to_lowercase();
+        let mut pairs = self.pairs().into_iter();
+        pairs.find_map(|(name, value)| (name.to_lowercase() == label).then_some(value))
+    }
+
+    /// Returns the mail that a person forwarded with this one, inline or attached.
+    pub fn forwarded(&self) -> Option<Mail<'static>> {
+        Message::forwarded(self).map(|mail| Mail(Handle::Opened(mail)))
+    }
+
+    /// Returns the mail in an attachment; `None` if it is not one.
+    pub fn attached_mail(&self, index: u32) -> Option<Mail<'static>> {
+        Message::attached_mail(self, index).map(|mail| Mail(Handle::Opened(mail)))
     }
 }
 
@@ -44,7 +62,10 @@ impl Deref for Mail<'_> {
     type Target = Message;
 
     fn deref(&self) -> &Message {
-        self.0
+        match &self.0 {
+            Handle::Decided(message) => message,
+            Handle::Opened(message) => message,
+        }
     }
 }
 

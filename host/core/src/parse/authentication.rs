@@ -13,6 +13,7 @@ impl Authentication {
         spf: AuthVerdict::None,
         dkim: AuthVerdict::None,
         dmarc: AuthVerdict::None,
+        arc: AuthVerdict::None,
     };
 
     /// Returns whether the mail is proven to come from the domain of its From. Only DMARC compares that domain (RFC 7489
@@ -74,6 +75,7 @@ impl<'a> Boundary<'a> {
             spf: self.spf.unwrap_or(AuthVerdict::None),
             dkim: self.dkim.unwrap_or(AuthVerdict::None),
             dmarc: self.dmarc.unwrap_or(AuthVerdict::None),
+            arc: AuthVerdict::None,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::lookup::NoLookup;
 use crate::memory::NoKv;
 
 /// `log` of the interface `log`, as core modules import it.
-const LOG: (&str, &str) = ("postroom:plugin/log@1.1.0", "log");
+const LOG: (&str, &str) = ("postroom:plugin/log@2.0.0", "log");
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 /// `init: func(modules: list<script-module>) -> result<list<script-import>, script-error>`.
 const INIT: &str = "init";
@@ -264,8 +264,8 @@ fn log(mut caller: Caller<'_, Host>, level: u32, at: u32, length: u32) -> wasmti
     Ok(())
 }
 
-/// Creates the placeholder of a host function, named for people: `[method]message.subject` of `postroom:plugin/types@1.1.0`
-/// is `message.subject`, and `get` of `postroom:plugin/kv@1.1.0` is `kv.get`.
+/// Creates the placeholder of a host function, named for people: `[method]message.subject` of `postroom:plugin/types@2.0.0`
+/// is `message.subject`, and `get` of `postroom:plugin/kv@2.0.0` is `kv.get`.
 fn not_yet(store: &mut Store<Host>, ty: FuncType, module: &str, name: &str) -> Func {
     let call = match name.split_once(']') {
         Some((_, call)) => call.to_owned(),

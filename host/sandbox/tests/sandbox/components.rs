@@ -13,11 +13,11 @@ use crate::support::{SANDBOX, Shelf, component, context, decide, kind, mail, par
 
 /// Returns `pass`: a result of zeros.
 const PASS: &str = "(i32.const 16)";
-const LOG: &str = r#"(import "postroom:plugin/log@1.1.0" "log" (func $log (param i32 i32 i32)))"#;
-const CLASSIFY: &str = r#"(import "postroom:plugin/types@1.1.0" "[method]message.classification" (func $classify (param i32) (result i32)))"#;
+const LOG: &str = r#"(import "postroom:plugin/log@2.0.0" "log" (func $log (param i32 i32 i32)))"#;
+const CLASSIFY: &str = r#"(import "postroom:plugin/types@2.0.0" "[method]message.classification" (func $classify (param i32) (result i32)))"#;
 const KV: &str = r#"
-    (import "postroom:plugin/kv@1.1.0" "get" (func $get (param i32 i32 i32)))
-    (import "postroom:plugin/kv@1.1.0" "delete" (func $delete (param i32 i32)))"#;
+    (import "postroom:plugin/kv@2.0.0" "get" (func $get (param i32 i32 i32)))
+    (import "postroom:plugin/kv@2.0.0" "delete" (func $delete (param i32 i32)))"#;
 
 fn run(bytes: &[u8], limits: &Limits) -> postroom_sandbox::Run {
     decide(&component(bytes, limits).unwrap())
@@ -310,15 +310,15 @@ fn refuses_imports_it_does_not_have() {
         );
         component(&foreign(&wit, &text), &Limits::default()).unwrap_err()
     };
-    let newer = importing("calendar", "1.3.0");
+    let newer = importing("calendar", "2.3.0");
     assert!(matches!(newer, LoadError::NewerPostroom { .. }), "{newer}");
-    assert!(newer.to_string().contains("needs Postroom 1.3"), "{newer}");
+    assert!(newer.to_string().contains("needs Postroom 2.3"), "{newer}");
     // A known interface with a function that this Postroom does not have yet.
-    let newer = importing("log", "1.3.0");
+    let newer = importing("log", "2.3.0");
     assert!(matches!(newer, LoadError::NewerPostroom { .. }), "{newer}");
-    let other = importing("log", "2.0.0");
+    let other = importing("log", "1.1.0");
     assert!(matches!(other, LoadError::OtherContract { .. }), "{other}");
-    let unknown = importing("calendar", "1.0.0");
+    let unknown = importing("calendar", "2.0.0");
     assert!(
         matches!(unknown, LoadError::UnknownImport { .. }),
         "{unknown}"

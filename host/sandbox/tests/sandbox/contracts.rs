@@ -1,4 +1,4 @@
-//! Components built against an earlier 1.x of the contract still load and run: `tests/contracts` has every release
+//! Components built against an earlier 2.x of the contract still load and run: `tests/contracts` has every release
 //! unchanged.
 
 use std::fmt::Write as _;
@@ -67,7 +67,7 @@ fn what_was_built_against_an_earlier_release_runs() {
     for (version, wit) in &releases {
         for world in ["rule", "plain-rule"] {
             let (imports, resolve, package) = importing_all(wit, world);
-            let own = |text: String| text.replace("@1.1.0", &format!("@{version}"));
+            let own = |text: String| text.replace("@2.0.0", &format!("@{version}"));
             let core = own(text(&imports, 1, PASS, ""));
             let built = componentize(&embed(&core, &resolve, package, world)).unwrap();
             let all = inspect(&built).unwrap().imports;

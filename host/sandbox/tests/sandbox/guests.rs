@@ -35,7 +35,7 @@ pub fn text(imports: &str, pages: u32, body: &str, rest: &str) -> String {
     format!(
         r#"(module
             {imports}
-            (import "postroom:plugin/types@1.1.0" "[resource-drop]message" (func $drop (param i32)))
+            (import "postroom:plugin/types@2.0.0" "[resource-drop]message" (func $drop (param i32)))
             (memory (export "memory") {pages})
             (global $next (mut i32) (i32.const 32768))
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)

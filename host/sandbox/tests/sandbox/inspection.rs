@@ -4,19 +4,19 @@ use postroom_sandbox::{BuildError, Kind, componentize, inspect};
 
 use crate::guests::{core, rule, text};
 
-const KV: &str = r#"(import "postroom:plugin/kv@1.1.0" "delete" (func $delete (param i32 i32)))"#;
+const KV: &str = r#"(import "postroom:plugin/kv@2.0.0" "delete" (func $delete (param i32 i32)))"#;
 
 #[test]
 fn tells_components_and_core_modules_apart() {
     let module = core(KV, 1, "(i32.const 16)", "");
     let found = inspect(&module).unwrap();
     assert_eq!(found.kind, Kind::CoreModule);
-    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.1.0"));
+    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@2.0.0"));
 
     let component = rule(KV, "(i32.const 16)");
     let found = inspect(&component).unwrap();
     assert_eq!(found.kind, Kind::Component);
-    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.1.0"));
+    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@2.0.0"));
     assert!(found.needs() == ["kv"] && !found.needs_wasi());
     assert_eq!(found.exports, ["decide"]);
     assert_eq!(found.size, component.len());
@@ -54,11 +54,11 @@ fn a_core_module_that_exports_decide_is_taken_for_a_rule() {
     let bare = wat::parse_str(text(KV, 1, "(i32.const 16)", "")).unwrap();
     let found = inspect(&bare).unwrap();
     assert_eq!(found.kind, Kind::CoreModule);
-    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.1.0"));
+    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@2.0.0"));
     assert_eq!(found.needs(), ["kv"]);
     assert!(found.exports.iter().any(|export| export == "decide"));
     let found = inspect(&componentize(&bare).unwrap()).unwrap();
-    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@1.1.0"));
+    assert_eq!(found.world.as_deref(), Some("postroom:plugin/rule@2.0.0"));
     assert_eq!(found.needs(), ["kv"]);
 }
 

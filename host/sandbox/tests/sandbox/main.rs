@@ -15,4 +15,5 @@ mod modules;
 mod patterns;
 mod scripts;
 mod support;
+mod times;
 mod wasi;

@@ -4,23 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postroom_core::Action;
-use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, Rule, RuleSource};
+use postroom_sandbox::{Grants, Limits, LoadError, NoLookup, RuleSource};
 
-use crate::support::{SANDBOX, Shelf, context, decide, kind, mail, parsed, script, script_within};
-
-/// Returns a script's text about the mail: the reason with which it ignores the mail.
-fn says(expression: &str) -> String {
-    let text =
-        format!("export function decide(mail, ctx) {{ return ignore(String({expression})) }}");
-    said(&script(&text).unwrap())
-}
-
-fn said(rule: &Rule) -> String {
-    match decide(rule).verdict.unwrap().unwrap().as_slice() {
-        [Action::Ignore { reason }] => reason.clone(),
-        other => panic!("{other:?}"),
-    }
-}
+use crate::support::{
+    SANDBOX, Shelf, context, decide, kind, mail, parsed, said, says, script, script_within,
+};
 
 fn error(text: &str) -> LoadError {
     script(text).unwrap_err()

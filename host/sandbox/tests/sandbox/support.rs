@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use postroom_core::parse::{ParseLimits, parse};
-use postroom_core::{Client, Context, Message, Thread};
+use postroom_core::{Action, Client, Context, Message, Thread};
 use postroom_sandbox::{
     Grants, Kv, KvError, Limits, LoadError, NoLookup, Rule, RuleSource, Run, Sandbox, SandboxConfig,
 };
@@ -58,7 +58,10 @@ pub fn context() -> Context {
         client: Some(Client {
             name: "Acme".into(),
             sure: true,
+            evidence: postroom_core::ClientEvidence::Domain,
+            candidates: Vec::new(),
         }),
+        staff: true,
         thread: Some(Thread {
             ticket: "T-12".into(),
             method: postroom_core::ThreadMethod::Subject,
@@ -116,5 +119,19 @@ pub fn kind(run: &Run) -> &'static str {
         Ok(None) => "pass",
         Ok(Some(_)) => "actions",
         Err(trouble) => trouble.kind().name(),
+    }
+}
+
+/// Returns a script's text about the mail: the reason with which it ignores the mail.
+pub fn says(expression: &str) -> String {
+    let text =
+        format!("export function decide(mail, ctx) {{ return ignore(String({expression})) }}");
+    said(&script(&text).unwrap())
+}
+
+pub fn said(rule: &Rule) -> String {
+    match decide(rule).verdict.unwrap().unwrap().as_slice() {
+        [Action::Ignore { reason }] => reason.clone(),
+        other => panic!("{other:?}"),
     }
 }

@@ -53,7 +53,7 @@ package wasi:random@0.2.0 {
 }
 
 world other {
-    include postroom:plugin/rule@1.1.0;
+    include postroom:plugin/rule@2.0.0;
     import wasi:cli/stdout@0.2.0;
     import wasi:clocks/monotonic-clock@0.2.0;
     import wasi:clocks/wall-clock@0.2.0;

@@ -212,7 +212,7 @@ fn plugin_build_and_inspect_tell_what_a_component_is() {
     room.ok(&["plugin", "build", core, "-o", "standard.wasm"]);
     let inspected = room.rows(&["plugin", "inspect", "standard.wasm"]);
     assert_eq!(inspected[0]["kind"], "component");
-    assert_eq!(inspected[0]["world"], "postroom:plugin/rule@1.1.0");
+    assert_eq!(inspected[0]["world"], "postroom:plugin/rule@2.0.0");
     assert!(inspected[0]["size"].as_u64().unwrap() > 1000);
     room.write("nonsense.wasm", "not wasm");
     for command in [

@@ -477,7 +477,7 @@ fn words(load: &str) -> &'static str {
         "core-module" => "this is a core module, not a component; run `postroom plugin build",
         "damaged" => "not a complete WebAssembly component",
         "other-contract" => {
-            "but this Postroom supports postroom:plugin@1.1; build it against that version"
+            "but this Postroom supports postroom:plugin@2.0; build it against that version"
         }
         "source-size" => "shorten it, or raise the limit `source`",
         "script" => "",

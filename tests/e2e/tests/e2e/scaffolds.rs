@@ -46,7 +46,7 @@ fn decides_its_cases(language: &str, on_demand: bool) {
     assert_eq!(tested.len(), 2, "{language}: {tested:#?}");
     let inspected = &room.rows(&["plugin", "inspect", built])[0];
     assert_eq!(inspected["kind"], "component");
-    assert_eq!(inspected["world"], "postroom:plugin/rule@1.1.0");
+    assert_eq!(inspected["world"], "postroom:plugin/rule@2.0.0");
     assert_eq!(inspected["on_demand"], on_demand, "{language}");
     assert_eq!(inspected["limits"]["memory"], "64MiB");
     let needs = inspected["needs"].as_array().unwrap();

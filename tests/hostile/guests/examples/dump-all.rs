@@ -26,7 +26,7 @@ mod bindings {
             }
 
             world dump {
-                include postroom:plugin/rule@1.1.0;
+                include postroom:plugin/rule@2.0.0;
                 import wasi:cli/environment@0.2.0;
                 import wasi:filesystem/preopens@0.2.0;
             }

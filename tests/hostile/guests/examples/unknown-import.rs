@@ -9,7 +9,7 @@ mod bindings {
                 fetch: func(url: string) -> string;
             }
             world greedy {
-                include postroom:plugin/rule@1.1.0;
+                include postroom:plugin/rule@2.0.0;
                 import network;
             }
         ",

@@ -3,7 +3,7 @@
 mod bindings {
     wit_bindgen::generate!({
         inline: "
-            package postroom:plugin@2.0.0;
+            package postroom:plugin@3.0.0;
             interface hooks {
                 decide: func() -> string;
             }

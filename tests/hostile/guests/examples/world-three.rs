@@ -1,9 +1,9 @@
-//! A rule built against a contract that does not exist yet: it decides, and imports what it needs from version 2.
+//! A rule built against a contract that does not exist yet: it decides, and imports what it needs from version 3.
 
 mod bindings {
     wit_bindgen::generate!({
         inline: "
-            package postroom:plugin@2.0.0;
+            package postroom:plugin@3.0.0;
             interface log {
                 say: func(line: string);
             }
