@@ -81,8 +81,10 @@ pub enum Command {
         #[command(flatten)]
         args: DevArgs,
     },
-    /// List the decision about each mail, and why
+    /// List, show and search the decisions about mails, and why they were made
     Decisions {
+        #[command(subcommand)]
+        command: Option<DecisionsCommand>,
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]
@@ -173,7 +175,7 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Import mail from files
+    /// Show recorded mail, and import mail from files
     #[command(subcommand)]
     Mail(MailCommand),
     /// Try, test and pin one rule
@@ -279,6 +281,23 @@ pub struct OutboxFilter {
     /// Maximum number of rows, newest first
     #[arg(long, global = true)]
     pub limit: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DecisionsCommand {
+    /// List decisions, one per line (the default)
+    List,
+    /// Show one mail's whole story: how it was read, classified, attributed and threaded, each rule, the actions and the deliveries
+    Show {
+        /// A decision's id, a Message-ID or a ticket such as T-12
+        #[arg(value_name = "ID|MESSAGE-ID|TICKET")]
+        which: String,
+    },
+    /// List decisions that contain all of these words in sender, subject, ticket, alert, rule, Message-ID or client
+    Search {
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -397,6 +416,26 @@ pub enum MailboxCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum MailCommand {
+    /// Show a recorded mail as rules read it
+    #[command(group = clap::ArgGroup::new("form"))]
+    Show {
+        /// A decision's id or a Message-ID
+        #[arg(value_name = "ID|MESSAGE-ID")]
+        which: String,
+        /// Print only the mail as it was fetched, byte for byte
+        #[arg(long, group = "form")]
+        raw: bool,
+        /// Print only the HTML, without scripts, styles and remote images
+        #[arg(long, group = "form")]
+        html: bool,
+        /// Print only the text
+        #[arg(long, group = "form")]
+        text: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Process mbox files, maildirs or .eml files as if they had been fetched
     Import {
         /// The mailbox they belong to

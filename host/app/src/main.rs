@@ -7,6 +7,7 @@ use postroom::cli::{
     AuthCommand, COMPILE, Cli, Command, ConfigCommand, MailCommand, MailboxCommand, PluginCommand,
     RuleCommand, RulesCommand, ShadowCommand, TargetCommand,
 };
+use postroom::commands::mail::Form;
 use postroom::{commands, logging, output};
 use postroom_rules::rulebook;
 use postroom_sandbox::compile_for_parent;
@@ -41,11 +42,12 @@ fn main() -> ExitCode {
             start_anew,
         } => commands::run::run(&config.config, once, start_anew),
         Command::Decisions {
+            command,
             config,
             filter,
             outcome,
             output,
-        } => commands::listings::decisions(&config.config, &filter, outcome, output.json),
+        } => commands::decisions::decisions(&config.config, command, &filter, outcome, output.json),
         Command::Items {
             config,
             filter,
@@ -151,6 +153,22 @@ fn main() -> ExitCode {
                 json: output.json,
             };
             commands::send::send(&config.config, &options)
+        }
+        Command::Mail(MailCommand::Show {
+            which,
+            raw,
+            html,
+            text,
+            config,
+            output,
+        }) => {
+            let form = match (raw, html, text) {
+                (true, ..) => Form::Raw,
+                (_, true, _) => Form::Html,
+                (.., true) => Form::Text,
+                _ => Form::Whole,
+            };
+            commands::mail::show(&config.config, &which, form, output.json)
         }
         Command::Mail(MailCommand::Import {
             mailbox,

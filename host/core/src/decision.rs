@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::context::Thread;
+use crate::context::{Client, Thread};
+use crate::message::Classification;
 use crate::named::named;
 
 /// The value of a custom field of a ticket or an alert.
@@ -164,6 +165,34 @@ named! {
     }
 }
 
+/// The classification of a mail, with the mark that decided it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classified {
+    pub kind: Classification,
+    pub reason: String,
+}
+
+/// The part of one rule in a decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStep {
+    /// The rule's name as configured.
+    pub rule: String,
+    pub result: StepResult,
+    pub elapsed_us: u64,
+    /// The peak memory of its instance.
+    pub memory_bytes: u64,
+}
+
+named! {
+    /// The result of one rule.
+    StepResult {
+        Passed = "passed",
+        Decided = "decided",
+        /// See the decision's troubles.
+        Failed = "failed",
+    }
+}
+
 /// An action that a rule requested and that was not carried out, with the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -219,6 +248,15 @@ pub struct Decision {
     pub rule_hash: String,
     pub generation: u64,
     pub thread: Option<Thread>,
+    /// The client that the mail was attributed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Client>,
+    /// `None` for a mail that no rule was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classified: Option<Classified>,
+    /// The rules that ran, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<RuleStep>,
     pub troubles: Vec<Trouble>,
     pub repairs: Vec<String>,
     /// The log lines of the rules, oldest first, capped.
@@ -254,6 +292,9 @@ mod tests {
             rule_hash: "h".into(),
             generation: 1,
             thread: None,
+            client: None,
+            classified: None,
+            steps: Vec::new(),
             troubles: Vec::new(),
             repairs: Vec::new(),
             log: Vec::new(),

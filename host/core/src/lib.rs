@@ -41,8 +41,8 @@ pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, comp
 pub use context::{Client, ClientEvidence, Context, Thread, ThreadMethod};
 pub use counted::counted;
 pub use decision::{
-    Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
-    TroubleKind, Value, Visibility,
+    Action, Alert, AlertState, Classified, Decision, Expect, Note, Outcome, Refusal, Reply,
+    RuleStep, StepResult, Ticket, Trouble, TroubleKind, Value, Visibility,
 };
 pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::{
-    Action, ActionKinds, Client, Completed, Context, Decision, DecisionLimits, MAILBOX_RULE,
-    MailboxPolicy, Message, Outcome, ReplyPolicy, Thread, Trouble, TroubleKind, complete, fallback,
+    Action, ActionKinds, Classified, Client, Completed, Context, Decision, DecisionLimits,
+    MAILBOX_RULE, MailboxPolicy, Message, Outcome, ReplyPolicy, RuleStep, StepResult, Thread,
+    Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
 use postroom_store::{Conclusion, KvRead, KvWrite, LookupRead, Mark, StoreError};
@@ -99,7 +100,10 @@ pub fn context(
         client: is_client.then(|| Client {
             name: tenant.to_owned(),
             sure: !is_disowned,
+            evidence: postroom_core::ClientEvidence::Domain,
+            candidates: Vec::new(),
         }),
+        staff: false,
         thread: thread.map(|thread| Thread {
             authorised: thread.authorised && !is_disowned,
             ..thread
@@ -133,6 +137,7 @@ pub fn run_chain(
         kv_writes: Vec::new(),
         lookups: Vec::new(),
         spent: Vec::with_capacity(place.chain.rules.len()),
+        steps: Vec::with_capacity(place.chain.rules.len()),
         origin: Vec::new(),
     };
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
@@ -149,6 +154,12 @@ pub fn run_chain(
     for (number, rule) in rules.iter().enumerate() {
         let troubles = run.troubles.len();
         completed = run.ask(number, rule)?;
+        run.note_step(
+            number,
+            rule,
+            completed.is_some(),
+            run.troubles.len() > troubles,
+        );
         if completed.is_none()
             && let Some(trouble) = run.troubles.get(troubles)
         {
@@ -185,6 +196,12 @@ pub fn run_chain(
             rule_hash: by.1.to_owned(),
             generation: place.chain.generation,
             thread: run.context.thread,
+            client: run.context.client,
+            classified: Some(Classified {
+                kind: message.classification,
+                reason: message.classification_reason.clone(),
+            }),
+            steps: run.steps,
             troubles: run.troubles,
             repairs: [message.repairs.clone(), completed.repairs].concat(),
             log: run.log,
@@ -232,6 +249,7 @@ struct ChainRun<'a> {
     kv_writes: Vec<KvWrite>,
     lookups: Vec<LookupRead>,
     spent: Vec<RuleCost>,
+    steps: Vec<RuleStep>,
     /// The position at which the deciding rule decided, innermost first.
     origin: Vec<String>,
 }
@@ -350,6 +368,22 @@ impl ChainRun<'_> {
             }
         }
         Ok(Ok(completed))
+    }
+
+    /// Records the part of a rule that was asked, for the story of the mail.
+    fn note_step(&mut self, number: usize, asked: &LiveRule, decided: bool, failed: bool) {
+        let cost = self.spent.last().filter(|cost| cost.rule == number);
+        let elapsed = cost.map(|cost| cost.elapsed.as_micros());
+        self.steps.push(RuleStep {
+            rule: asked.name.clone(),
+            result: match (decided, failed) {
+                (true, _) => StepResult::Decided,
+                (false, true) => StepResult::Failed,
+                (false, false) => StepResult::Passed,
+            },
+            elapsed_us: elapsed.map_or(0, |it| u64::try_from(it).unwrap_or(u64::MAX)),
+            memory_bytes: cost.map_or(0, |cost| cost.memory_bytes as u64),
+        });
     }
 
     fn count(&mut self, asked: &LiveRule, mark: Mark) {

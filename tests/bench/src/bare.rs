@@ -47,6 +47,7 @@ impl Bare {
             tenant: "acme".into(),
             mailbox: "support".into(),
             client: None,
+            staff: false,
             thread: None,
             now: "2026-11-16T09:05:00.000Z".into(),
         };

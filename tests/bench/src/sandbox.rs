@@ -131,6 +131,7 @@ fn decide(rule: &Rule, mail: &Arc<Message>) -> Result<Duration> {
         tenant: "acme".into(),
         mailbox: "support".into(),
         client: None,
+        staff: false,
         thread: None,
         now: "2026-11-16T09:05:00.000Z".into(),
     };

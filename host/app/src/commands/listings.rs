@@ -1,4 +1,4 @@
-//! `decisions`, `items` and `ledger`: the recorded results, for people or as one JSON object per line.
+//! `items` and `ledger`: the recorded results, for people or as one JSON object per line.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
-use postroom_core::{Clock, ItemKind, MailboxState, Outcome};
+use postroom_core::{Clock, ItemKind, ItemSnapshot, MailboxState};
 use postroom_store::{self as store, StoreError};
 use serde::Serialize;
 
@@ -16,38 +16,6 @@ use crate::output;
 
 /// The default limit of a listing for people; `--limit` and `--json` exceed it.
 pub const SCREENFUL: usize = 500;
-
-pub fn decisions(
-    config: &Path,
-    filter: &Filter,
-    outcome: Option<String>,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
-    let mut wanted = wanted(filter, json)?;
-    wanted.outcome = outcome.map(|name| outcome_of(&name)).transpose()?;
-    let reader = open_listings(config)?;
-    list(
-        json,
-        reader.decisions(&wanted)?,
-        &[
-            "id", "received", "mailbox", "outcome", "ticket", "rule", "subject",
-        ],
-        |row| {
-            vec![
-                row.id.to_string(),
-                row.received.clone(),
-                row.mailbox.clone(),
-                row.outcome.as_str().to_owned(),
-                row.ticket
-                    .clone()
-                    .or(row.alert_key.clone())
-                    .unwrap_or_default(),
-                row.rule.clone(),
-                row.subject.clone(),
-            ]
-        },
-    )
-}
 
 pub fn items(
     config: &Path,
@@ -72,11 +40,26 @@ pub fn items(
                 row.ticket.clone().unwrap_or_default(),
                 row.state.clone(),
                 row.queue.clone().unwrap_or_default(),
-                row.title.clone().unwrap_or_default(),
+                title(row),
                 row.updated.clone(),
             ]
         },
     )
+}
+
+/// Returns a title; for an alert also its severity, host, service and key.
+fn title(row: &ItemSnapshot) -> String {
+    let title = row.title.as_deref().unwrap_or_default();
+    if row.kind != ItemKind::Alert {
+        return title.to_owned();
+    }
+    let about = [&row.priority, &row.detail.host, &row.detail.service];
+    let about: Vec<&str> = about.into_iter().flatten().map(String::as_str).collect();
+    let key = row.alert_key.as_deref().unwrap_or_default();
+    match about.is_empty() {
+        true => format!("{title} [{key}]"),
+        false => format!("{}: {title} [{key}]", about.join(" ")),
+    }
 }
 
 pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
@@ -219,12 +202,6 @@ pub fn since(text: &str) -> anyhow::Result<i64> {
         );
     };
     Ok(moment.as_millisecond())
-}
-
-fn outcome_of(name: &str) -> anyhow::Result<Outcome> {
-    serde_json::from_value(name.into()).with_context(|| {
-        format!("--outcome {name}: one of ticket, note, alert, ignored, quarantined")
-    })
 }
 
 fn kind_of(name: &str) -> anyhow::Result<ItemKind> {

@@ -3,11 +3,13 @@
 pub mod auth;
 pub mod check;
 pub mod config;
+pub mod decisions;
 pub mod demo;
 pub mod dev;
 pub mod import;
 pub mod init;
 pub mod listings;
+pub mod mail;
 mod mail_line;
 pub mod mailbox;
 pub mod outbox;

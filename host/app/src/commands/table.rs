@@ -1,19 +1,22 @@
-//! Listings for people: a plain table that fits the terminal.
+//! Listings for people: a plain table, which fits the terminal if there is one.
 
 use comfy_table::{ContentArrangement, Table, presets};
 
 use postroom_core::harmless::on_one_line;
 
-/// The width of a table without a terminal.
-const WIDTH: u16 = 120;
-
 pub fn print(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> std::io::Result<()> {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width())
         .set_header(header.iter().map(|title| title.to_uppercase()));
+    // Without a terminal, a row is one line, so that `grep` and `awk` see whole values.
+    if let Some(width) = width() {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width);
+    } else {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
     let mut any = false;
     for row in rows {
         any = true;
@@ -26,10 +29,10 @@ pub fn print(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> st
     }
 }
 
-fn width() -> u16 {
+/// Returns the width of the terminal, if there is one.
+fn width() -> Option<u16> {
     rustix::termios::tcgetwinsize(std::io::stdout())
         .ok()
         .map(|size| size.ws_col)
         .filter(|columns| *columns > 0)
-        .unwrap_or(WIDTH)
 }

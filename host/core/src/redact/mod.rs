@@ -3,9 +3,9 @@
 //!
 //! Replaced are mail addresses (functions such as `support@` keep their local part), the hosts and query values of URLs,
 //! host names of domains that occurred, telephone numbers, runs of six digits and more, IP and MAC addresses, account
-//! numbers, the text after a label such as `password:`, random-looking texts of 20 characters and more, and the names of
-//! the people in the address headers, wherever they occur. Ordinary words stay, and so does a name that is in no header:
-//! read a case before you keep it.
+//! numbers, the text after a label such as `password:`, random-looking texts of 20 characters and more, user accounts
+//! (`C:\Users\NAME`, `DOMAIN\NAME`), and the names of the people in the address headers or beside an address in the text,
+//! wherever they occur. Ordinary words stay, and so does a name that is beside no address: read a case before you keep it.
 
 mod emit;
 mod stand_ins;
@@ -318,9 +318,10 @@ impl Redactor {
             None => self.text(local),
         };
         let of_function = stand_ins::names_function(local) || is_no_reply(&address.email);
+        let is_kept = domain.is_some_and(|domain| self.stand_ins.keeps(&domain.to_lowercase()));
         match &address.name {
             Some(name) => {
-                let name = if of_function {
+                let name = if of_function || is_kept {
                     self.text(name)
                 } else {
                     self.display_name(name)

@@ -162,6 +162,23 @@ impl StandIns {
         person.map(|person| format!("person{person}"))
     }
 
+    /// Returns the stand-in of a user account, which is that of the person with this local part; the account of a function stays.
+    pub(super) fn account(&mut self, user: &str) -> String {
+        if names_function(user) {
+            return user.to_owned();
+        }
+        let user = user.to_lowercase();
+        let person = match self.locals.get(&user) {
+            Some(person) => *person,
+            None => {
+                let person = self.people.of(&user);
+                self.locals.insert(user, person);
+                person
+            }
+        };
+        format!("person{person}")
+    }
+
     /// Returns the stand-in of a Message-ID or Content-ID, without angle brackets. An id that marks a machine still marks
     /// one.
     pub(super) fn message_id(&mut self, id: &str) -> String {
@@ -299,7 +316,7 @@ impl StandIns {
         format!("h{}", self.labels.of(label))
     }
 
-    fn keeps(&self, host: &str) -> bool {
+    pub(super) fn keeps(&self, host: &str) -> bool {
         self.kept.iter().any(|kept| {
             host.strip_suffix(kept.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

@@ -6,12 +6,28 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use super::Redactor;
+use super::{Redactor, stand_ins};
 
 /// The fewest letters and digits of a token; with punctuation, the patterns require 20 characters.
 const TOKEN_CHARS: usize = 16;
 /// The fewest digits of a telephone number.
 const PHONE_DIGITS: usize = 7;
+
+/// Folders of homes that belong to no person.
+const SHARED_HOMES: &[&str] = &["all users", "default", "public", "shared", "administrator"];
+/// Domains of Windows accounts that belong to no person, and roots of the registry, which look like one.
+const SYSTEM_DOMAINS: &[&str] = &[
+    "AUTHORITY",
+    "BUILTIN",
+    "HKCR",
+    "HKCU",
+    "HKLM",
+    "HKU",
+    "HKEY",
+    "SERVICE",
+    "SOFTWARE",
+    "SYSTEM",
+];
 
 /// The label before a secret. For a password, a few words may precede the colon.
 const LABEL: &str = r"(?:(?:password|passwort|kennwort|passcode|wachtwoord|contraseña|mot de passe)(?:[ \t]+[^\s:=]+){0,3}|passphrase|passwd|pwd|pin|puk|psk|otp|token|secret|(?:client|shared)[ _-]secret|(?:api|access|license|licence|product|private|session)[ _-]?key)";
@@ -24,6 +40,9 @@ struct Patterns {
     told: Regex,
     bearer: Regex,
     email: Regex,
+    named: Regex,
+    home: Regex,
+    account: Regex,
     mac: Regex,
     v6: Regex,
     v4: Regex,
@@ -55,6 +74,14 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
         email: pattern(
             r"(?i)([\p{L}\p{N}.!#$%&*+/=?^_~-]*[\p{L}\p{N}_+-])(@|%40)([\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*)",
         ),
+        // A name beside an address: `Ann Archer <ann@…>`, `"Archer, Ann" (ann@…)`, `Ann Archer [mailto:ann@…]`.
+        named: pattern(
+            r#"((?:\p{Lu}[\p{L}'’.-]*,?[ \t]+){0,3}\p{Lu}[\p{L}'’-]+)["'*]?[ \t]*(?:[<(\[]|&lt;)[ \t]*(?:mailto:)?([\p{L}\p{N}.!#$%&*+/=?^_~-]+)@([\p{L}\p{N}.-]+)"#,
+        ),
+        home: pattern(
+            r#"(?i)(?:\b[a-z]:\\(?:users|benutzer|documents and settings)\\|(?:^|[\s"'=(])/(?:home|users)/)([^\\/\s"'<>|:,;)]+)"#,
+        ),
+        account: pattern(r#"(?:^|[\s"'(=,;<>])([A-Z][A-Z0-9-]{1,14})\\(\p{L}(?:[\p{L}\p{N}._-]*[\p{L}\p{N}_-])?)"#),
         mac: pattern(
             r"(?i)\b(?:(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|(?:[0-9a-f]{2}-){5}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})\b",
         ),
@@ -153,6 +180,11 @@ impl Redactor {
 
     /// Redacts everything except URLs.
     fn within(&mut self, pieces: Vec<Piece<'_>>) -> String {
+        for piece in &pieces {
+            if let Piece::Raw(text) = piece {
+                self.learn_names(text);
+            }
+        }
         self.names.build(&self.stand_ins);
         let stand_ins = &mut self.stand_ins;
         let whole = |found: &Captures<'_>| found.get_match().range();
@@ -189,6 +221,25 @@ impl Redactor {
         let pieces = pass(pieces, &PATTERNS.email, |_, found| {
             let email = stand_ins.email(&found[1], &found[3]);
             vec![(whole(found), email.replacen('@', &found[2], 1))]
+        });
+        let pieces = pass(pieces, &PATTERNS.home, |_, found| match found.get(1) {
+            Some(user) if !SHARED_HOMES.contains(&user.as_str().to_lowercase().as_str()) => {
+                vec![(user.range(), stand_ins.account(user.as_str()))]
+            }
+            _ => Vec::new(),
+        });
+        let pieces = pass(pieces, &PATTERNS.account, |text, found| {
+            let (Some(domain), Some(user)) = (found.get(1), found.get(2)) else {
+                return Vec::new();
+            };
+            let goes_on = text[user.end()..].starts_with('\\');
+            if goes_on || SYSTEM_DOMAINS.contains(&domain.as_str()) {
+                return Vec::new();
+            }
+            vec![
+                (domain.range(), "DOMAIN".to_owned()),
+                (user.range(), stand_ins.account(user.as_str())),
+            ]
         });
         let pieces = pass(pieces, &PATTERNS.mac, |_, found| {
             vec![(whole(found), stand_ins.token(&found[0]))]
@@ -285,6 +336,16 @@ impl Redactor {
                 Piece::Raw(text) => out + text,
                 Piece::Done(stand_in) => out + &stand_in,
             })
+    }
+
+    /// Learns the names that stand beside addresses: those are names of people for sure.
+    fn learn_names(&mut self, text: &str) {
+        for found in PATTERNS.named.captures_iter(text) {
+            let (name, local, domain) = (&found[1], &found[2], &found[3]);
+            if !stand_ins::names_function(local) && !self.stand_ins.keeps(&domain.to_lowercase()) {
+                self.display_name(name);
+            }
+        }
     }
 
     /// Redacts a URL. Scheme, port and the names of query values stay; user information is removed.

@@ -27,6 +27,7 @@ fn context(thread: Option<&str>) -> Context {
         tenant: "acme".to_owned(),
         mailbox: "acme-support".to_owned(),
         client: None,
+        staff: false,
         thread: thread.map(|ticket| Thread {
             ticket: ticket.to_owned(),
             method: postroom_core::ThreadMethod::Subject,

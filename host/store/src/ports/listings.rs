@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use postroom_core::decision::{Refusal, Trouble};
-use postroom_core::{Action, AlertState, ItemKind, ItemSnapshot, MailboxState, Outcome, Thread};
+use postroom_core::{
+    Action, AlertState, Classified, Client, ItemKind, ItemSnapshot, MailboxState, Outcome,
+    RuleStep, Thread,
+};
 use serde::Serialize;
 
 use super::commits::{KvRead, LookupRead};
@@ -33,6 +36,9 @@ pub trait Listings: LastGood + Records {
 
     /// Returns every delivery that is still recorded, finished or not.
     fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError>;
+
+    /// Returns the deliveries that a decision made and that are still recorded.
+    fn deliveries(&self, decision: DecisionId) -> Result<Vec<OutboxRow>, StoreError>;
 
     /// Returns one entry with its content, or `None` if it does not exist.
     fn outbox_entry(&self, id: i64) -> Result<Option<OutboxDetail>, StoreError>;
@@ -104,6 +110,10 @@ pub struct Filter {
     pub since_ms: Option<i64>,
     /// For decisions only.
     pub outcome: Option<Outcome>,
+    /// For decisions only.
+    pub message_id: Option<String>,
+    /// The number of a ticket, for decisions only.
+    pub ticket: Option<i64>,
     /// For items only.
     pub kind: Option<ItemKind>,
     /// Only the newest rows, this many, still listed oldest first.
@@ -134,6 +144,13 @@ pub struct DecisionRow {
     pub refused: Vec<Refusal>,
     pub repairs: Vec<String>,
     pub elapsed_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<Client>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classified: Option<Classified>,
+    /// The rules that ran, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<RuleStep>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -84,7 +84,8 @@ impl SqliteReader {
     pub(crate) fn decisions(&self, filter: &Filter) -> Result<Rows<DecisionRow>, StoreError> {
         let sql = format!(
             "{DECIDED} WHERE d.journal > ?1 AND (?3 IS NULL OR t.name = ?3) AND (?4 IS NULL OR m.name = ?4)
-               AND (?5 IS NULL OR j.received_ms >= ?5) AND (?6 IS NULL OR d.outcome = ?6)"
+               AND (?5 IS NULL OR j.received_ms >= ?5) AND (?6 IS NULL OR d.outcome = ?6) AND ?7 IS ?7
+               AND (?8 IS NULL OR j.message_id = ?8) AND (?9 IS NULL OR d.ticket = ?9)"
         );
         self.rows(&sql, "d.journal", filter, decision_row)
     }
@@ -117,6 +118,20 @@ impl SqliteReader {
                AND (?5 IS NULL OR coalesce(j.received_ms, o.created_ms) >= ?5)"
         );
         self.rows(&sql, "o.id", filter, outbox_row)
+    }
+
+    /// Returns the deliveries that a decision made and that are still recorded.
+    pub(crate) fn deliveries(&self, decision: DecisionId) -> Result<Vec<OutboxRow>, StoreError> {
+        self.with(|conn| {
+            let mut statement =
+                conn.prepare_cached(&format!("{OUTBOX} WHERE o.decision = ?1 ORDER BY o.id"))?;
+            let mut rows = statement.query([decision.0])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(outbox_row(row)?);
+            }
+            Ok(found)
+        })
     }
 
     /// Returns one entry with its content, or `None` if it does not exist.
@@ -190,7 +205,7 @@ impl SqliteReader {
     }
 
     /// Returns the rows of a listing. `sql` selects the row id first. Its parameters: ?1 is the id before the page, ?2 the page's
-    /// length, ?3 to ?7 the filter.
+    /// length, ?3 to ?9 the filter.
     fn rows<T: Send + 'static>(
         &self,
         sql: &str,
@@ -280,7 +295,7 @@ fn bind(
 ) -> Result<(), StoreError> {
     let outcome = filter.outcome.map(outcome_number);
     let kind = filter.kind.map(item_kind_number);
-    let values: [&dyn ToSql; 7] = [
+    let values: [&dyn ToSql; 9] = [
         &after,
         &limit,
         &filter.tenant,
@@ -288,6 +303,8 @@ fn bind(
         &filter.since_ms,
         &outcome,
         &kind,
+        &filter.message_id,
+        &filter.ticket,
     ];
     let mentioned = statement.parameter_count();
     for (index, value) in values.iter().enumerate().take(mentioned) {
@@ -320,6 +337,9 @@ fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
         alert_key,
         alert_state,
         thread: decision.thread,
+        client: decision.client,
+        classified: decision.classified,
+        steps: decision.steps,
         actions: decision.actions,
         refused: decision.refused,
         repairs: decision.repairs,

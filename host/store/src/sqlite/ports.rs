@@ -473,6 +473,7 @@ impl Listings for SqliteReader {
         decision(id: DecisionId) -> Option<DecisionRow>;
         items(filter: &Filter) -> Rows<ItemSnapshot>;
         outbox(filter: &Filter) -> Rows<OutboxRow>;
+        deliveries(decision: DecisionId) -> Vec<OutboxRow>;
         outbox_entry(id: i64) -> Option<OutboxDetail>;
         quarantine(filter: &Filter) -> Rows<QuarantineRow>;
         quarantined(id: DecisionId) -> Option<Quarantined>;

@@ -263,20 +263,9 @@ fn free_case(
         return Ok(case);
     }
     let subject = parse(redacted, &Default::default(), &[]).subject;
-    let mut name = String::new();
-    for c in subject.chars() {
-        if c.is_alphanumeric() {
-            name.extend(c.to_lowercase());
-        } else if !name.is_empty() && !name.ends_with('-') {
-            name.push('-');
-        }
-        if name.chars().count() >= NAME_CHARS {
-            break;
-        }
-    }
-    let name = match name.trim_matches('-') {
-        "" => format!("decision-{}", row.id),
-        name => name.to_owned(),
+    let name = match case_name(&subject) {
+        name if name.is_empty() => format!("decision-{}", row.id),
+        name => name,
     };
     let numbered = (2_u32..).map(|number| Case::named(&folder, &format!("{name}-{number}")));
     let mut candidates = std::iter::once(Case::named(&folder, &name)).chain(numbered);
@@ -285,8 +274,47 @@ fn free_case(
         .context("every name for the case is taken")
 }
 
+/// Returns a file name of a subject's words. A capitalised word inside it may be the name of a person, and is left out.
+fn case_name(subject: &str) -> String {
+    let words = subject.split(|c: char| !c.is_alphanumeric());
+    let mut name = String::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        let is_name = word.starts_with(char::is_uppercase) && !name.is_empty();
+        if is_name || name.chars().count() + word.chars().count() > NAME_CHARS {
+            continue;
+        }
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.extend(word.chars().flat_map(char::to_lowercase));
+    }
+    name
+}
+
 fn write(file: &Path, content: &[u8]) -> anyhow::Result<()> {
     write_private(file, content).with_context(|| file.display().to_string())?;
     print(file.display())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::case_name;
+
+    #[test]
+    fn a_case_is_not_named_after_a_person() {
+        for (subject, expected) in [
+            ("Onboarding form: Jürgen O'Neil", "onboarding-form"),
+            (
+                "[Backup] nightly of srv-fin01 failed",
+                "backup-nightly-of-srv-fin01-failed",
+            ),
+            ("Re: printer", "re-printer"),
+            ("", ""),
+            ("?!", ""),
+        ] {
+            assert_eq!(case_name(subject), expected, "{subject}");
+        }
+        assert!(case_name(&"word ".repeat(50)).chars().count() <= super::NAME_CHARS + 10);
+    }
 }
