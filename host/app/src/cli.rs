@@ -146,7 +146,7 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// List and show quarantined mails
+    /// List, show, release and drop quarantined mails
     Quarantine {
         #[command(subcommand)]
         command: Option<QuarantineCommand>,
@@ -298,6 +298,19 @@ pub enum DecisionsCommand {
         #[arg(required = true)]
         words: Vec<String>,
     },
+    /// Have a mail decided again by the present rules; works beside a running service. What was decided before is kept, with the
+    /// user and the reason
+    Again {
+        /// A decision's id or a Message-ID
+        #[arg(value_name = "ID|MESSAGE-ID")]
+        which: String,
+        /// Also a mail that made a ticket, a note or an alert; those stay, and others may be made
+        #[arg(long)]
+        force: bool,
+        /// The reason, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -344,6 +357,24 @@ pub enum QuarantineCommand {
         /// Print only the raw mail, byte for byte
         #[arg(long)]
         raw: bool,
+    },
+    /// Have mails decided again; one that its rules quarantine again becomes a plain ticket. Works beside a running service
+    Release {
+        /// The decisions' ids, as `list` prints them
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// The reason, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Take mails out of quarantine as ignored; the user and reason are recorded
+    Drop {
+        /// The decisions' ids, as `list` prints them
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// The reason, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
 }
 

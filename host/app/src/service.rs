@@ -240,6 +240,7 @@ impl Service {
         parts.spawn("retention", retention.serve());
         let freshness = line.freshness();
         parts.spawn("freshness", freshness.serve(self.stop.clone()));
+        parts.spawn("mail again", line.again().serve(self.stop.clone()));
         let clock = self.means.clock.clone();
         parts.spawn(
             "expiry notices",

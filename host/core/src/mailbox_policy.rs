@@ -302,6 +302,7 @@ mod tests {
             tenant: "acme".into(),
             mailbox: "support".into(),
             client: None,
+            staff: false,
             thread: authorised.map(|authorised| Thread {
                 ticket: "T-7".into(),
                 method: ThreadMethod::MessageId,

@@ -276,7 +276,7 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
             ),
             headers(line, mailbox, &mail),
         )
-    } else if mail.size > message_bytes {
+    } else if mail.size > message_bytes && !mail.released {
         Content::Unreadable(
             format!(
                 "{} bytes, over limits.message_bytes = {message_bytes}",
@@ -288,7 +288,7 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
         match catch_unwind(AssertUnwindSafe(|| {
             parse(&mail.bytes, &settings.parse_limits, &mailbox.trusted)
         })) {
-            Ok(message) => match message.over_limit {
+            Ok(message) => match message.over_limit.filter(|_| !mail.released) {
                 None => Content::Message(Arc::new(message)),
                 Some(over) => Content::Unreadable(over_limit(over), Some(Arc::new(message))),
             },
@@ -341,6 +341,7 @@ fn decide_one(
                 walk_chain(line, mailbox, chain, directory, &mail, message)
             }));
             match walked {
+                Ok(Ok(answer)) if mail.released => Ok(answer.released(message)),
                 Ok(Ok(answer)) => Ok(answer),
                 Ok(Err(error)) => Err(LineFailure::Store(error)),
                 Err(panic) => Err(LineFailure::Defect(format!(

@@ -50,6 +50,8 @@ pub struct Intake {
     stop: CancellationToken,
     /// Changes when the mailbox's account works again after it could not sign in; `None` if it has no account.
     signed_in: Option<watch::Receiver<u64>>,
+    /// Changes when a person has mail decided again, perhaps this mailbox's.
+    again: watch::Receiver<()>,
     /// Whether mail waits in the journal until the tenant's budget allows it or its rules are loaded. Newer mail waits behind it.
     held: bool,
     /// Whether mail waits because the tenant's share of the outbox is full, and whether that has been recorded.
@@ -89,6 +91,7 @@ impl Intake {
                 wait_for_room: true,
             },
             stop,
+            again: line.again.subscribe(),
             line,
             mailbox,
             configured,
@@ -357,6 +360,7 @@ impl Intake {
             let source = ready(&mut self.source)?;
             tokio::select! {
                 news = wait_for_news(source, mailbox.session, wait) => news?,
+                changed = self.again.changed() => self.held |= changed.is_ok(),
                 () = self.stop.cancelled() => {}
             }
         }

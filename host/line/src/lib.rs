@@ -5,6 +5,7 @@
 //!                                                      └→ deliver from the outbox     (deliver)
 //! ```
 
+mod again;
 mod breaker;
 pub mod bus;
 pub mod clock;
@@ -46,6 +47,7 @@ use postroom_store::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use again::Again;
 use arc_swap::ArcSwap;
 use bus::Publisher;
 use decide::{Decided, LineFailure, Parsed};
@@ -89,6 +91,7 @@ pub struct Line {
     fetches: FetchSlots,
     dials: Arc<DialLimits>,
     freshness: Arc<Freshness>,
+    again: Arc<Again>,
     /// How much of the outbox each tenant may fill.
     room: OutboxRoom,
     events: Publisher,
@@ -129,6 +132,7 @@ impl Line {
                 limits.dials_per_second,
             )),
             freshness: Arc::new(freshness),
+            again: Arc::new(Again::new(store.clone())),
             journal: store.clone(),
             facts: store.listings(),
             commits: store,
@@ -158,6 +162,11 @@ impl Line {
     }
 
     /// Returns the watch over the age of each mailbox's last check.
+    /// Returns the bell of mails to be decided again, for its task.
+    pub fn again(&self) -> Arc<Again> {
+        self.again.clone()
+    }
+
     pub fn freshness(&self) -> Arc<Freshness> {
         self.freshness.clone()
     }

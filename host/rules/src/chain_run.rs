@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use postroom_core::{
     Action, ActionKinds, Classified, Client, Completed, Context, Decision, DecisionLimits,
-    MAILBOX_RULE, MailboxPolicy, Message, Outcome, ReplyPolicy, RuleStep, StepResult, Thread,
-    Trouble, TroubleKind, complete, fallback,
+    MAILBOX_RULE, MailboxPolicy, Message, Outcome, Refusal, ReplyPolicy, RuleStep, StepResult,
+    Thread, Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
 use postroom_store::{Conclusion, KvRead, KvWrite, LookupRead, Mark, StoreError};
@@ -64,6 +64,35 @@ impl Deref for ChainOutcome {
 
     fn deref(&self) -> &Conclusion {
         &self.conclusion
+    }
+}
+
+impl ChainOutcome {
+    /// Returns the decision about a mail that a person released from quarantine: a plain ticket if it would be quarantined again.
+    pub fn released(self, message: &Message) -> Self {
+        if self.conclusion.decision.outcome != Outcome::Quarantined {
+            return self;
+        }
+        let mut conclusion = (*self.conclusion).clone();
+        let decision = &mut conclusion.decision;
+        let plain = fallback(message, &decision.troubles, &DecisionLimits::default());
+        let quarantined = std::mem::replace(&mut decision.actions, plain.actions);
+        decision
+            .refused
+            .extend(quarantined.into_iter().map(|action| Refusal {
+                action,
+                reason: "a person released the mail from quarantine".into(),
+                held_at: None,
+            }));
+        decision.outcome = plain.outcome;
+        decision.rule = FALLBACK.to_owned();
+        decision.rule_hash = env!("CARGO_PKG_VERSION").to_owned();
+        decision.decided_at = None;
+        decision.called_from.clear();
+        Self {
+            conclusion: Arc::new(conclusion),
+            spent: self.spent,
+        }
     }
 }
 

@@ -20,13 +20,16 @@ pub use ports::commits::{
     Commits, Committed, Conclusion, Facts, KvRead, KvWrite, LookupRead, Verdict,
 };
 pub use ports::configurations::{AppliedConfiguration, Configurations};
-pub use ports::control::{Control, NewShadow, OutboxChange, OutboxSelection, Rollback, RolledBack};
+pub use ports::control::{
+    Control, MailChange, MailRequest, NewShadow, OutboxChange, OutboxSelection, Rollback,
+    RolledBack,
+};
 pub use ports::journal::{
     Ack, DecisionId, Journal, JournalBatch, JournalId, Journalled, NewMail, PendingMail, Suspect,
 };
 pub use ports::listings::{
-    DecisionRow, Filter, LedgerRow, Listings, MailboxRow, OutboxDetail, OutboxRow, QuarantineRow,
-    Quarantined, RepeatRow, Rows,
+    DecisionRow, EarlierDecision, Filter, LedgerRow, Listings, MailboxRow, OutboxDetail, OutboxRow,
+    QuarantineRow, Quarantined, RepeatRow, Rows,
 };
 pub use ports::outbox::{Outbox, OutboxEntry, OutboxKind, RoundRobin};
 pub use ports::records::{Evidence, Recorded, RecordedMail, RecordedMails, Records, Selection};

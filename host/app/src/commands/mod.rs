@@ -1,5 +1,6 @@
 //! The commands of the command line, one file each.
 
+mod again;
 pub mod auth;
 pub mod check;
 pub mod config;
@@ -50,6 +51,14 @@ const BROKEN_PIPE: u8 = 141;
 
 /// The default configuration file.
 const USUAL_CONFIG: &str = "postroom.toml";
+
+/// Returns the user who runs the command, for the record.
+fn operator() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
+    named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
 
 /// Returns the whole configuration, or every problem of it.
 fn load_config(file: &Path) -> anyhow::Result<Config> {

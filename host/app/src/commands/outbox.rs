@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::cli::{OutboxCommand, OutboxFilter};
 use crate::commands::listings::{SCREENFUL, list, name_of};
-use crate::commands::{open_listings, print};
+use crate::commands::{open_listings, operator, print};
 use crate::store;
 
 const STATES: &[&str] = &["waiting", "delivered", "dead", "dropped"];
@@ -275,14 +275,6 @@ fn report(changes: &[(i64, OutboxChange)], done: &str, json: bool) -> anyhow::Re
 
 fn data_dir(config: &Path) -> anyhow::Result<std::path::PathBuf> {
     postroom_config::data_dir(config).map_err(|problems| anyhow::anyhow!("{problems}"))
-}
-
-/// Returns the user who runs the command, for the record.
-fn operator() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
-    named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
 #[cfg(test)]

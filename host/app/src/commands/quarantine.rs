@@ -1,17 +1,17 @@
-//! `postroom quarantine`: mails kept aside for a person, with the reasons and the raw bytes.
+//! `postroom quarantine`: mails kept aside for a person, with the reasons and the raw bytes, and the ways out.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use postroom_core::counted;
 use postroom_core::harmless::on_one_line;
-use postroom_store::{DecisionId, Filter, Quarantined};
+use postroom_store::{Filter, MailRequest, Quarantined};
 
 use crate::cli::QuarantineCommand;
 use crate::commands::listings::list;
-use crate::commands::open_listings;
+use crate::commands::{again, open_listings};
 use crate::output;
 
 /// The part of a raw mail that is shown without `--raw`.
@@ -40,14 +40,26 @@ pub fn quarantine(
             },
         ),
         QuarantineCommand::Show { id, raw } => {
-            let number = id.parse().map(DecisionId);
-            let number =
-                number.with_context(|| format!("{id} is not an id of `quarantine list`"))?;
+            let number = again::id_of(&id)?;
             let Some(found) = reader.quarantined(number)? else {
                 bail!("{id} is not in quarantine; `postroom quarantine list` shows what is");
             };
             show(&found, raw, json)?;
             Ok(ExitCode::SUCCESS)
+        }
+        QuarantineCommand::Release { ids, reason } => {
+            let ids = ids
+                .iter()
+                .map(|id| again::id_of(id))
+                .collect::<Result<Vec<_>, _>>()?;
+            again::change(config, &ids, MailRequest::Release, reason.as_deref(), json)
+        }
+        QuarantineCommand::Drop { ids, reason } => {
+            let ids = ids
+                .iter()
+                .map(|id| again::id_of(id))
+                .collect::<Result<Vec<_>, _>>()?;
+            again::change(config, &ids, MailRequest::Drop, reason.as_deref(), json)
         }
     }
 }

@@ -81,7 +81,9 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
         home: pattern(
             r#"(?i)(?:\b[a-z]:\\(?:users|benutzer|documents and settings)\\|(?:^|[\s"'=(])/(?:home|users)/)([^\\/\s"'<>|:,;)]+)"#,
         ),
-        account: pattern(r#"(?:^|[\s"'(=,;<>])([A-Z][A-Z0-9-]{1,14})\\(\p{L}(?:[\p{L}\p{N}._-]*[\p{L}\p{N}_-])?)"#),
+        account: pattern(
+            r#"(?:^|[\s"'(=,;<>])([A-Z][A-Z0-9-]{1,14})\\(\p{L}(?:[\p{L}\p{N}._-]*[\p{L}\p{N}_-])?)"#,
+        ),
         mac: pattern(
             r"(?i)\b(?:(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|(?:[0-9a-f]{2}-){5}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})\b",
         ),

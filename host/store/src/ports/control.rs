@@ -1,8 +1,9 @@
 //! Changes that commands make, with or without a running service. A running service follows them as soon as it sees them.
 
 use bytes::Bytes;
-use postroom_core::ContentHash;
+use postroom_core::{ContentHash, Outcome};
 
+use super::journal::DecisionId;
 use super::shadows::{Shadow, ShadowId, ShadowState};
 use crate::StoreError;
 
@@ -22,6 +23,16 @@ pub trait Control: Send + Sync {
         by: &str,
         reason: Option<&str>,
     ) -> Result<Vec<(i64, OutboxChange)>, StoreError>;
+
+    /// Has one mail decided again, or drops it from quarantine. The decision that this ends is kept. A running service decides the
+    /// mail within a second.
+    fn change_mail(
+        &self,
+        id: DecisionId,
+        request: MailRequest,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<MailChange, StoreError>;
 
     /// Makes the versions of an earlier generation the newest generation, and refuses those that they replace. Drops no
     /// generation: the service decides how many are kept when it saves one.
@@ -44,6 +55,35 @@ pub trait Control: Send + Sync {
         state: ShadowState,
         reason: Option<&str>,
     ) -> Result<bool, StoreError>;
+}
+
+/// What a person wants of a decided mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailRequest {
+    /// Decide it again by the present rules. With `force` also if it made a ticket, a note or an alert, which stay.
+    Again { force: bool },
+    /// Decide it again; if its rules quarantine it again, it becomes a plain ticket. For quarantined mail.
+    Release,
+    /// Make it an ignored mail. For quarantined mail.
+    Drop,
+}
+
+/// The result of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailChange {
+    Changed,
+    /// There is no decision with this id.
+    Unknown,
+    /// It waits to be decided again already.
+    Waits,
+    /// It is not in quarantine, but has this outcome.
+    NotQuarantined(Outcome),
+    /// Its decision made items, which would be made twice.
+    MadeItems(Outcome),
+    /// Only its beginning was fetched.
+    Incomplete,
+    /// Its bytes are no longer kept.
+    Purged,
 }
 
 /// Which entries are retried.

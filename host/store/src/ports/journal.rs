@@ -87,6 +87,9 @@ pub trait Journal: Send + Sync {
         positions: Vec<Position>,
     ) -> Result<(), StoreError>;
 
+    /// Returns a number that increases each time a person has a mail decided again.
+    async fn mail_changes(&self) -> Result<i64, StoreError>;
+
     /// Makes the undecided mail of a mailbox the mail of this tenant: the mailbox may have been another's when it was journalled.
     /// Returns how many mails were another's.
     async fn adopt(&self, mailbox: &str, tenant: &str) -> Result<u64, StoreError>;
@@ -181,6 +184,8 @@ pub struct PendingMail {
     pub received_ms: i64,
     /// How often the line failed on it.
     pub attempts: u32,
+    /// Whether a person released it from quarantine: limits and rules do not put it back there.
+    pub released: bool,
     pub whole: bool,
     pub size: u64,
     pub bytes: Bytes,

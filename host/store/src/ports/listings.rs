@@ -37,6 +37,9 @@ pub trait Listings: LastGood + Records {
     /// Returns every delivery that is still recorded, finished or not.
     fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError>;
 
+    /// Returns the decisions about a mail that a person ended, oldest first.
+    fn earlier_decisions(&self, id: DecisionId) -> Result<Vec<EarlierDecision>, StoreError>;
+
     /// Returns the deliveries that a decision made and that are still recorded.
     fn deliveries(&self, decision: DecisionId) -> Result<Vec<OutboxRow>, StoreError>;
 
@@ -168,6 +171,19 @@ pub struct DecisionRow {
     /// An old mail is never replied to, and is sent to no target unless the mailbox asks for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub old: bool,
+}
+
+/// A decision about a mail that a person had decided again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EarlierDecision {
+    pub outcome: Outcome,
+    pub rule: String,
+    pub actions: Vec<Action>,
+    pub decided: String,
+    /// When a person ended it.
+    pub ended: String,
+    pub by: String,
+    pub reason: Option<String>,
 }
 
 /// One line of `outbox --json`.

@@ -47,12 +47,13 @@ pub(crate) struct JournalledMail {
     pub message_id: String,
     content: ContentHash,
     old: bool,
+    repetition: u32,
 }
 
 impl JournalledMail {
     pub(crate) fn read(conn: &Connection, journal: JournalId) -> Result<Self, StoreError> {
         conn.prepare_cached(
-            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash, j.old
+            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash, j.old, j.repetition
              FROM journal j JOIN mailbox m ON m.id = j.mailbox JOIN tenant t ON t.id = j.tenant WHERE j.id = ?1",
         )?
         .query_row([journal], |row| {
@@ -64,20 +65,21 @@ impl JournalledMail {
                 message_id: row.get(4)?,
                 content: ContentHash(row.get(5)?),
                 old: row.get(6)?,
+                repetition: row.get(7)?,
             })
         })
         .optional()?
         .ok_or(StoreError::UnknownMail { journal })
     }
 
-    /// Returns the mail's identity. The repetition is 0, because no command decides a mail again on purpose yet.
+    /// Returns the mail's identity.
     pub(crate) fn identity(&self) -> MailIdentity<'_> {
         MailIdentity {
             tenant: &self.tenant,
             mailbox: &self.mailbox,
             message_id: &self.message_id,
             content: &self.content,
-            repetition: 0,
+            repetition: self.repetition,
         }
     }
 }
@@ -139,7 +141,8 @@ fn write(
     conn.prepare_cached("DELETE FROM pending WHERE mailbox = ?1 AND journal = ?2")?
         .execute((mailbox_row, journal))?;
     conn.prepare_cached(
-        "INSERT INTO decision (journal, outcome, ticket, decided_ms) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO decision (journal, outcome, ticket, decided_ms) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET outcome = excluded.outcome, ticket = excluded.ticket, decided_ms = excluded.decided_ms",
     )?
     .execute((
         journal,
@@ -168,8 +171,11 @@ fn write(
         kv_reads: Cow::Borrowed(&conclusion.kv_reads),
         lookups: Cow::Borrowed(&conclusion.lookups),
     };
-    conn.prepare_cached("INSERT INTO decision_record (journal, record) VALUES (?1, ?2)")?
-        .execute((journal, serde_json::to_string(&record)?))?;
+    conn.prepare_cached(
+        "INSERT INTO decision_record (journal, record) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET record = excluded.record",
+    )?
+    .execute((journal, serde_json::to_string(&record)?))?;
     acks::release(conn, journal, origin.now_ms)?;
     Ok(Committed {
         decision_id: DecisionId(journal.0),
@@ -180,8 +186,11 @@ fn write(
 fn undecided(conn: &Connection, journal: JournalId) -> Result<JournalledMail, StoreError> {
     let mail = JournalledMail::read(conn, journal)?;
     let decided = conn
-        .prepare_cached("SELECT 1 FROM decision WHERE journal = ?1")?
-        .exists([journal])?;
+        .prepare_cached(
+            "SELECT 1 FROM decision WHERE journal = ?1
+                AND NOT EXISTS (SELECT 1 FROM pending WHERE mailbox = ?2 AND journal = ?1)",
+        )?
+        .exists((journal, mail.mailbox_row))?;
     match decided {
         true => Err(StoreError::AlreadyDecided { journal }),
         false => Ok(mail),

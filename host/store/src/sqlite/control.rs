@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::options::StoreOptions;
-use super::{outbox_control, refusals, shadow};
+use super::{again, outbox_control, refusals, shadow};
 use crate::ports::Control;
 use crate::{
-    NewShadow, OutboxChange, OutboxSelection, Rollback, RolledBack, Shadow, ShadowId, ShadowState,
-    StoreError,
+    DecisionId, MailChange, MailRequest, NewShadow, OutboxChange, OutboxSelection, Rollback,
+    RolledBack, Shadow, ShadowId, ShadowState, StoreError,
 };
 
 /// Works with or without a running service.
@@ -41,6 +41,16 @@ impl Control for SqliteControl {
         reason: Option<&str>,
     ) -> Result<Vec<(i64, OutboxChange)>, StoreError> {
         outbox_control::drop_outbox(&self.data_dir, ids, by, reason, &self.options)
+    }
+
+    fn change_mail(
+        &self,
+        id: DecisionId,
+        request: MailRequest,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<MailChange, StoreError> {
+        again::change_mail(&self.data_dir, id, request, by, reason, &self.options)
     }
 
     fn roll_back(&self, wanted: &Rollback) -> Result<RolledBack, StoreError> {

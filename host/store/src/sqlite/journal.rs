@@ -65,7 +65,7 @@ impl SqliteReader {
     ) -> Result<Vec<PendingMail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
-                "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes
+                "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes, p.released
                  FROM mailbox m JOIN pending p ON p.mailbox = m.id JOIN journal j ON j.id = p.journal
                       JOIN raw r ON r.journal = j.id
                  WHERE m.name = ?1 ORDER BY p.journal LIMIT ?2",
@@ -110,7 +110,7 @@ impl SqliteReader {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(
-                    "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes
+                    "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes, p.released
                      FROM journal j JOIN pending p ON p.mailbox = j.mailbox AND p.journal = j.id
                           JOIN raw r ON r.journal = j.id
                      WHERE j.id = ?1",
@@ -141,6 +141,7 @@ fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingMail> {
         whole: row.get(4)?,
         size: row.get::<_, i64>(5)?.unsigned_abs(),
         bytes: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+        released: row.get(7)?,
     })
 }
 
@@ -283,6 +284,7 @@ fn write_mail(
         message_id: mail.message_id,
         received_ms,
         attempts: 0,
+        released: false,
         whole: mail.whole,
         size: mail.size,
         bytes: mail.bytes,

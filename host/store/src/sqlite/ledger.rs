@@ -17,8 +17,8 @@ impl SqliteReader {
                           sum(quarantined), sum(pending), sum(repeated)
             FROM (
                 SELECT m.name AS mailbox, j.received_ms / 86400000 AS day, count(*) AS seen,
-                       sum(d.outcome IS 0) AS tickets, sum(d.outcome IS 1) AS notes, sum(d.outcome IS 2) AS alerts,
-                       sum(d.outcome IS 3) AS ignored, sum(d.outcome IS 4) AS quarantined,
+                       sum(p.journal IS NULL AND d.outcome IS 0) AS tickets, sum(p.journal IS NULL AND d.outcome IS 1) AS notes, sum(p.journal IS NULL AND d.outcome IS 2) AS alerts,
+                       sum(p.journal IS NULL AND d.outcome IS 3) AS ignored, sum(p.journal IS NULL AND d.outcome IS 4) AS quarantined,
                        sum(p.journal IS NOT NULL) AS pending, 0 AS repeated
                 FROM journal j JOIN mailbox m ON m.id = j.mailbox
                      LEFT JOIN decision d ON d.journal = j.id

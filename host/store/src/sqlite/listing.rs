@@ -284,7 +284,7 @@ const QUARANTINED: &str =
     "SELECT d.journal, t.name, m.name, j.message_id, j.received_ms, j.size, r.record, j.whole
      FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
           JOIN mailbox m ON m.id = j.mailbox JOIN decision_record r ON r.journal = d.journal
-     WHERE d.outcome = 4";
+     WHERE d.outcome = 4 AND NOT EXISTS (SELECT 1 FROM pending p WHERE p.mailbox = j.mailbox AND p.journal = j.id)";
 
 /// Binds a parameter. A listing that has no use for it does not mention it.
 fn bind(

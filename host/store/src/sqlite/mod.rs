@@ -1,6 +1,7 @@
 //! The store in a single SQLite file, with one thread that writes and a few connections that read.
 
 mod acks;
+mod again;
 mod brakes;
 mod commit;
 mod configurations;

@@ -16,12 +16,12 @@ use crate::ports::{
     Shadows, Store, Upkeep, Versions,
 };
 use crate::{
-    Ack, AppliedConfiguration, Committed, DecisionId, DecisionRow, Evidence, FileId, Filter,
-    FiringAlert, Generation, GenerationCause, JournalBatch, JournalId, Journalled, LedgerRow,
-    MailboxRow, OutboxDetail, OutboxEntry, OutboxKind, OutboxRow, PendingMail, QuarantineRow,
-    Quarantined, RecordedMail, RecordedMails, RefusedRule, RepeatRow, RoundRobin, Rows, RuleRecord,
-    Selection, SentBack, ServiceAlert, Shadow, ShadowId, ShadowMail, ShadowOutcome, ShadowPage,
-    ShadowState, StoreError, StrikeRecord, Suspect, Verdict,
+    Ack, AppliedConfiguration, Committed, DecisionId, DecisionRow, EarlierDecision, Evidence,
+    FileId, Filter, FiringAlert, Generation, GenerationCause, JournalBatch, JournalId, Journalled,
+    LedgerRow, MailboxRow, OutboxDetail, OutboxEntry, OutboxKind, OutboxRow, PendingMail,
+    QuarantineRow, Quarantined, RecordedMail, RecordedMails, RefusedRule, RepeatRow, RoundRobin,
+    Rows, RuleRecord, Selection, SentBack, ServiceAlert, Shadow, ShadowId, ShadowMail,
+    ShadowOutcome, ShadowPage, ShadowState, StoreError, StrikeRecord, Suspect, Verdict,
 };
 
 #[async_trait]
@@ -141,6 +141,10 @@ impl Journal for SqliteStore {
         positions: Vec<Position>,
     ) -> Result<(), StoreError> {
         self.erase_positions_but(mailbox, &positions).await
+    }
+
+    async fn mail_changes(&self) -> Result<i64, StoreError> {
+        self.ask(SqliteReader::mail_changes).await
     }
 
     async fn adopt(&self, mailbox: &str, tenant: &str) -> Result<u64, StoreError> {
@@ -473,6 +477,7 @@ impl Listings for SqliteReader {
         decision(id: DecisionId) -> Option<DecisionRow>;
         items(filter: &Filter) -> Rows<ItemSnapshot>;
         outbox(filter: &Filter) -> Rows<OutboxRow>;
+        earlier_decisions(id: DecisionId) -> Vec<EarlierDecision>;
         deliveries(decision: DecisionId) -> Vec<OutboxRow>;
         outbox_entry(id: i64) -> Option<OutboxDetail>;
         quarantine(filter: &Filter) -> Rows<QuarantineRow>;

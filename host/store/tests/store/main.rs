@@ -3,6 +3,7 @@
 // A test may panic on anything unexpected; clippy.toml allows that only in functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod again;
 mod authority;
 mod configurations;
 mod crash;

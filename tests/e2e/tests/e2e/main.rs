@@ -58,6 +58,7 @@ mod scaffolds;
 mod send;
 mod shadow;
 mod stop;
+mod story;
 mod switches;
 mod targets;
 mod trouble;

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use postroom_core::{Action, AlertState, Outcome, counted};
-use postroom_store::DecisionRow;
+use postroom_store::{DecisionRow, MailRequest};
 
 use crate::cli::{DecisionsCommand, Filter};
 use crate::commands::listings::{list, wanted};
-use crate::commands::open_listings;
+use crate::commands::{again, open_listings};
 
 pub use find::only;
 
@@ -40,6 +40,15 @@ pub fn decisions(
                 _ => return print_rows(json, found.into_iter().map(Ok)),
             }
             Ok(ExitCode::SUCCESS)
+        }
+        DecisionsCommand::Again {
+            which,
+            force,
+            reason,
+        } => {
+            let id = only(&*reader, &which)?.id;
+            let request = MailRequest::Again { force };
+            again::change(config, &[id], request, reason.as_deref(), json)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use postroom_core::harmless::on_one_line;
 use postroom_core::{Action, StepResult, Thread};
-use postroom_store::{DecisionRow, Listings, OutboxRow};
+use postroom_store::{DecisionRow, EarlierDecision, Listings, OutboxRow};
 use serde_json::json;
 
 use crate::commands::listings::name_of;
@@ -15,17 +15,23 @@ const TEXT_CHARS: usize = 300;
 /// Prints the story of a mail.
 pub fn print_story(reader: &dyn Listings, row: &DecisionRow, json: bool) -> anyhow::Result<()> {
     let deliveries = reader.deliveries(row.id)?;
+    let earlier = reader.earlier_decisions(row.id)?;
     if json {
         let mut story = serde_json::to_value(row)?;
         story["deliveries"] = json!(deliveries);
+        story["earlier"] = json!(earlier);
         println!("{}", output::json(&story)?);
         return Ok(());
     }
-    print(for_people(row, &deliveries)?)?;
+    print(for_people(row, &earlier, &deliveries)?)?;
     Ok(())
 }
 
-fn for_people(row: &DecisionRow, deliveries: &[OutboxRow]) -> anyhow::Result<String> {
+fn for_people(
+    row: &DecisionRow,
+    earlier: &[EarlierDecision],
+    deliveries: &[OutboxRow],
+) -> anyhow::Result<String> {
     let mut lines = Lines::default();
     lines.fact(
         "mail",
@@ -91,6 +97,16 @@ fn for_people(row: &DecisionRow, deliveries: &[OutboxRow]) -> anyhow::Result<Str
     }
     for read in &row.kv_reads {
         lines.fact("kv read", serde_json::to_string(read)?);
+    }
+    for before in earlier {
+        let reason = before.reason.as_deref();
+        let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        let (outcome, rule) = (before.outcome.as_str(), &before.rule);
+        let (decided, ended, by) = (&before.decided, &before.ended, &before.by);
+        lines.fact(
+            "before",
+            format!("{outcome} by {rule} at {decided}, ended at {ended} by {by}{reason}"),
+        );
     }
     let about = row.ticket.as_ref().or(row.alert_key.as_ref());
     let about = about.map_or_else(String::new, |about| format!(" {about}"));
