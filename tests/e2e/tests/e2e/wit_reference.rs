@@ -205,6 +205,7 @@ impl Page<'_> {
                 Type::U8 => "u8",
                 Type::U32 => "u32",
                 Type::U64 => "u64",
+                Type::S32 => "s32",
                 Type::F64 => "f64",
                 Type::String => "string",
                 other => panic!("{PAGE} cannot show {other:?} yet"),

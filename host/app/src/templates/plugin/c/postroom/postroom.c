@@ -3,110 +3,145 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Imported Functions from `postroom:plugin/log@1.1.0`
+// Imported Functions from `postroom:plugin/log@2.0.0`
 
-__attribute__((__import_module__("postroom:plugin/log@1.1.0"), __import_name__("log")))
+__attribute__((__import_module__("postroom:plugin/log@2.0.0"), __import_name__("log")))
 extern void __wasm_import_postroom_plugin_log_log(int32_t, uint8_t *, size_t);
 
-// Imported Functions from `postroom:plugin/settings@1.1.0`
+// Imported Functions from `postroom:plugin/settings@2.0.0`
 
-__attribute__((__import_module__("postroom:plugin/settings@1.1.0"), __import_name__("all")))
+__attribute__((__import_module__("postroom:plugin/settings@2.0.0"), __import_name__("all")))
 extern void __wasm_import_postroom_plugin_settings_all(uint8_t *);
 
-// Imported Functions from `postroom:plugin/kv@1.1.0`
+// Imported Functions from `postroom:plugin/zones@2.0.0`
 
-__attribute__((__import_module__("postroom:plugin/kv@1.1.0"), __import_name__("get")))
+__attribute__((__import_module__("postroom:plugin/zones@2.0.0"), __import_name__("local")))
+extern void __wasm_import_postroom_plugin_zones_local(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/zones@2.0.0"), __import_name__("open")))
+extern void __wasm_import_postroom_plugin_zones_open(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+// Imported Functions from `postroom:plugin/kv@2.0.0`
+
+__attribute__((__import_module__("postroom:plugin/kv@2.0.0"), __import_name__("get")))
 extern void __wasm_import_postroom_plugin_kv_get(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/kv@1.1.0"), __import_name__("set")))
+__attribute__((__import_module__("postroom:plugin/kv@2.0.0"), __import_name__("set")))
 extern void __wasm_import_postroom_plugin_kv_set(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/kv@1.1.0"), __import_name__("delete")))
+__attribute__((__import_module__("postroom:plugin/kv@2.0.0"), __import_name__("delete")))
 extern void __wasm_import_postroom_plugin_kv_delete(uint8_t *, size_t);
 
-// Imported Functions from `postroom:plugin/types@1.1.0`
+// Imported Functions from `postroom:plugin/types@2.0.0`
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.subject")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.subject")))
 extern void __wasm_import_postroom_plugin_types_method_message_subject(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.from")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.from")))
 extern void __wasm_import_postroom_plugin_types_method_message_from(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.to")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.to")))
 extern void __wasm_import_postroom_plugin_types_method_message_to(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.cc")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.cc")))
 extern void __wasm_import_postroom_plugin_types_method_message_cc(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.reply-to")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.reply-to")))
 extern void __wasm_import_postroom_plugin_types_method_message_reply_to(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.date")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.date")))
 extern void __wasm_import_postroom_plugin_types_method_message_date(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.message-id")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.message-id")))
 extern void __wasm_import_postroom_plugin_types_method_message_message_id(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.text")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.text")))
 extern void __wasm_import_postroom_plugin_types_method_message_text(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.html")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.html")))
 extern void __wasm_import_postroom_plugin_types_method_message_html(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.reply")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.reply")))
 extern void __wasm_import_postroom_plugin_types_method_message_reply(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.headers")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.headers")))
 extern void __wasm_import_postroom_plugin_types_method_message_headers(int32_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.attachments")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.attachments")))
 extern void __wasm_import_postroom_plugin_types_method_message_attachments(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.attachment-bytes")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.attachment-bytes")))
 extern void __wasm_import_postroom_plugin_types_method_message_attachment_bytes(int32_t, int32_t, int64_t, int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.attachment-text")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.attachment-text")))
 extern void __wasm_import_postroom_plugin_types_method_message_attachment_text(int32_t, int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.classification")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.classification")))
 extern int32_t __wasm_import_postroom_plugin_types_method_message_classification(int32_t);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.authentication")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.classification-reason")))
+extern void __wasm_import_postroom_plugin_types_method_message_classification_reason(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.is-challenge")))
+extern int32_t __wasm_import_postroom_plugin_types_method_message_is_challenge(int32_t);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.authentication")))
 extern void __wasm_import_postroom_plugin_types_method_message_authentication(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.repairs")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.delivery")))
+extern void __wasm_import_postroom_plugin_types_method_message_delivery(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.calendar")))
+extern void __wasm_import_postroom_plugin_types_method_message_calendar(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.links")))
+extern void __wasm_import_postroom_plugin_types_method_message_links(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.pairs")))
+extern void __wasm_import_postroom_plugin_types_method_message_pairs(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.reply-html")))
+extern void __wasm_import_postroom_plugin_types_method_message_reply_html(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.forwarded")))
+extern void __wasm_import_postroom_plugin_types_method_message_forwarded(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.attached-mail")))
+extern void __wasm_import_postroom_plugin_types_method_message_attached_mail(int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.repairs")))
 extern void __wasm_import_postroom_plugin_types_method_message_repairs(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.match")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.match")))
 extern void __wasm_import_postroom_plugin_types_method_message_match(int32_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[method]message.find-all")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[method]message.find-all")))
 extern void __wasm_import_postroom_plugin_types_method_message_find_all(int32_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
-// Imported Functions from `postroom:plugin/lookup@1.1.0`
+// Imported Functions from `postroom:plugin/lookup@2.0.0`
 
-__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("contact")))
+__attribute__((__import_module__("postroom:plugin/lookup@2.0.0"), __import_name__("contact")))
 extern void __wasm_import_postroom_plugin_lookup_contact(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("contacts")))
+__attribute__((__import_module__("postroom:plugin/lookup@2.0.0"), __import_name__("contacts")))
 extern void __wasm_import_postroom_plugin_lookup_contacts(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("asset")))
+__attribute__((__import_module__("postroom:plugin/lookup@2.0.0"), __import_name__("asset")))
 extern void __wasm_import_postroom_plugin_lookup_asset(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("assets")))
+__attribute__((__import_module__("postroom:plugin/lookup@2.0.0"), __import_name__("assets")))
 extern void __wasm_import_postroom_plugin_lookup_assets(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("ticket")))
+__attribute__((__import_module__("postroom:plugin/lookup@2.0.0"), __import_name__("ticket")))
 extern void __wasm_import_postroom_plugin_lookup_ticket(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("tickets")))
+__attribute__((__import_module__("postroom:plugin/lookup@2.0.0"), __import_name__("tickets")))
 extern void __wasm_import_postroom_plugin_lookup_tickets(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("alert")))
+__attribute__((__import_module__("postroom:plugin/lookup@2.0.0"), __import_name__("alert")))
 extern void __wasm_import_postroom_plugin_lookup_alert(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postroom:plugin/lookup@1.1.0"), __import_name__("alerts")))
+__attribute__((__import_module__("postroom:plugin/lookup@2.0.0"), __import_name__("alerts")))
 extern void __wasm_import_postroom_plugin_lookup_alerts(uint8_t *, size_t, uint8_t *);
 
 // Exported Functions from `rule`
@@ -120,11 +155,11 @@ void __wasm_export_exports_postroom_decide_post_return(uint8_t * arg0) {
           break;
         }
         case 1: {
-          size_t len9 = *((size_t*) (arg0 + (3*sizeof(void*))));
-          if (len9 > 0) {
-            uint8_t *ptr10 = *((uint8_t **) (arg0 + (2*sizeof(void*))));
-            for (size_t i11 = 0; i11 < len9; i11++) {
-              uint8_t *base = ptr10 + i11 * (16+18*sizeof(void*));
+          size_t len15 = *((size_t*) (arg0 + (3*sizeof(void*))));
+          if (len15 > 0) {
+            uint8_t *ptr16 = *((uint8_t **) (arg0 + (2*sizeof(void*))));
+            for (size_t i17 = 0; i17 < len15; i17++) {
+              uint8_t *base = ptr16 + i17 * (16+18*sizeof(void*));
               (void) base;
               switch ((int32_t) (int32_t) *((uint8_t*) (base + 0))) {
                 case 0: {
@@ -387,6 +422,128 @@ void __wasm_export_exports_postroom_decide_post_return(uint8_t * arg0) {
                   break;
                 }
                 case 8: {
+                  switch ((int32_t) (int32_t) *((uint8_t*) (base + 8))) {
+                    case 0: {
+                      break;
+                    }
+                    case 1: {
+                      if ((*((size_t*) (base + (8+2*sizeof(void*))))) > 0) {
+                        free(*((uint8_t **) (base + (8+1*sizeof(void*)))));
+                      }
+                      break;
+                    }
+                  }
+                  switch ((int32_t) (int32_t) *((uint8_t*) (base + (8+3*sizeof(void*))))) {
+                    case 0: {
+                      break;
+                    }
+                    case 1: {
+                      if ((*((size_t*) (base + (8+5*sizeof(void*))))) > 0) {
+                        free(*((uint8_t **) (base + (8+4*sizeof(void*)))));
+                      }
+                      break;
+                    }
+                  }
+                  switch ((int32_t) (int32_t) *((uint8_t*) (base + (8+6*sizeof(void*))))) {
+                    case 0: {
+                      break;
+                    }
+                    case 1: {
+                      if ((*((size_t*) (base + (8+8*sizeof(void*))))) > 0) {
+                        free(*((uint8_t **) (base + (8+7*sizeof(void*)))));
+                      }
+                      break;
+                    }
+                  }
+                  switch ((int32_t) (int32_t) *((uint8_t*) (base + (8+9*sizeof(void*))))) {
+                    case 0: {
+                      break;
+                    }
+                    case 1: {
+                      if ((*((size_t*) (base + (8+11*sizeof(void*))))) > 0) {
+                        free(*((uint8_t **) (base + (8+10*sizeof(void*)))));
+                      }
+                      break;
+                    }
+                  }
+                  size_t len9 = *((size_t*) (base + (8+13*sizeof(void*))));
+                  if (len9 > 0) {
+                    uint8_t *ptr10 = *((uint8_t **) (base + (8+12*sizeof(void*))));
+                    for (size_t i11 = 0; i11 < len9; i11++) {
+                      uint8_t *base = ptr10 + i11 * (2*sizeof(void*));
+                      (void) base;
+                      if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+                        free(*((uint8_t **) (base + 0)));
+                      }
+                    }
+                    free(ptr10);
+                  }
+                  size_t len12 = *((size_t*) (base + (8+15*sizeof(void*))));
+                  if (len12 > 0) {
+                    uint8_t *ptr13 = *((uint8_t **) (base + (8+14*sizeof(void*))));
+                    for (size_t i14 = 0; i14 < len12; i14++) {
+                      uint8_t *base = ptr13 + i14 * (8+4*sizeof(void*));
+                      (void) base;
+                      if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+                        free(*((uint8_t **) (base + 0)));
+                      }
+                      switch ((int32_t) (int32_t) *((uint8_t*) (base + (2*sizeof(void*))))) {
+                        case 0: {
+                          if ((*((size_t*) (base + (8+3*sizeof(void*))))) > 0) {
+                            free(*((uint8_t **) (base + (8+2*sizeof(void*)))));
+                          }
+                          break;
+                        }
+                        case 1: {
+                          break;
+                        }
+                        case 2: {
+                          break;
+                        }
+                        case 3: {
+                          if ((*((size_t*) (base + (8+3*sizeof(void*))))) > 0) {
+                            free(*((uint8_t **) (base + (8+2*sizeof(void*)))));
+                          }
+                          break;
+                        }
+                      }
+                    }
+                    free(ptr13);
+                  }
+                  break;
+                }
+                case 9: {
+                  switch ((int32_t) (int32_t) *((uint8_t*) (base + 8))) {
+                    case 0: {
+                      break;
+                    }
+                    case 1: {
+                      if ((*((size_t*) (base + (8+2*sizeof(void*))))) > 0) {
+                        free(*((uint8_t **) (base + (8+1*sizeof(void*)))));
+                      }
+                      break;
+                    }
+                  }
+                  switch ((int32_t) (int32_t) *((uint8_t*) (base + (8+3*sizeof(void*))))) {
+                    case 0: {
+                      break;
+                    }
+                    case 1: {
+                      if ((*((size_t*) (base + (8+5*sizeof(void*))))) > 0) {
+                        free(*((uint8_t **) (base + (8+4*sizeof(void*)))));
+                      }
+                      break;
+                    }
+                  }
+                  break;
+                }
+                case 10: {
+                  if ((*((size_t*) (base + (8+1*sizeof(void*))))) > 0) {
+                    free(*((uint8_t **) (base + 8)));
+                  }
+                  break;
+                }
+                case 11: {
                   if ((*((size_t*) (base + (8+1*sizeof(void*))))) > 0) {
                     free(*((uint8_t **) (base + 8)));
                   }
@@ -397,7 +554,7 @@ void __wasm_export_exports_postroom_decide_post_return(uint8_t * arg0) {
                 }
               }
             }
-            free(ptr10);
+            free(ptr16);
           }
           break;
         }
@@ -440,6 +597,25 @@ static uint8_t RET_AREA[(6*sizeof(void*))];
 
 // Helper Functions
 
+void postroom_plugin_zones_local_time_free(postroom_plugin_zones_local_time_t *ptr) {
+  postroom_string_free(&ptr->iso);
+}
+
+void postroom_plugin_zones_result_local_time_string_free(postroom_plugin_zones_result_local_time_string_t *ptr) {
+  if (!ptr->is_err) {
+    postroom_plugin_zones_local_time_free(&ptr->val.ok);
+  } else {
+    postroom_string_free(&ptr->val.err);
+  }
+}
+
+void postroom_plugin_zones_result_bool_string_free(postroom_plugin_zones_result_bool_string_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    postroom_string_free(&ptr->val.err);
+  }
+}
+
 void postroom_option_string_free(postroom_option_string_t *ptr) {
   if (ptr->is_some) {
     postroom_string_free(&ptr->val);
@@ -460,7 +636,7 @@ void postroom_plugin_types_address_free(postroom_plugin_types_address_t *ptr) {
 
 void postroom_plugin_types_field_free(postroom_plugin_types_field_t *ptr) {
   switch ((int32_t) ptr->tag) {
-    case 6: {
+    case 7: {
       postroom_string_free(&ptr->val.header);
       break;
     }
@@ -511,13 +687,67 @@ void postroom_plugin_types_pattern_error_free(postroom_plugin_types_pattern_erro
   }
 }
 
+void postroom_plugin_types_failed_recipient_free(postroom_plugin_types_failed_recipient_t *ptr) {
+  postroom_string_free(&ptr->email);
+  postroom_option_string_free(&ptr->status);
+  postroom_option_string_free(&ptr->diagnostic);
+}
+
+void postroom_plugin_types_list_failed_recipient_free(postroom_plugin_types_list_failed_recipient_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_plugin_types_failed_recipient_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_plugin_types_failed_recipient_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_plugin_types_delivery_report_free(postroom_plugin_types_delivery_report_t *ptr) {
+  postroom_plugin_types_list_failed_recipient_free(&ptr->recipients);
+  postroom_option_string_free(&ptr->message_id);
+}
+
+void postroom_plugin_types_attendee_free(postroom_plugin_types_attendee_t *ptr) {
+  postroom_string_free(&ptr->email);
+  postroom_string_free(&ptr->status);
+}
+
+void postroom_plugin_types_list_attendee_free(postroom_plugin_types_list_attendee_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_plugin_types_attendee_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_plugin_types_attendee_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_plugin_types_calendar_free(postroom_plugin_types_calendar_t *ptr) {
+  postroom_string_free(&ptr->method);
+  postroom_string_free(&ptr->uid);
+  postroom_string_free(&ptr->summary);
+  postroom_option_string_free(&ptr->start);
+  postroom_option_string_free(&ptr->end);
+  postroom_option_string_free(&ptr->location);
+  postroom_option_string_free(&ptr->organizer);
+  postroom_plugin_types_list_attendee_free(&ptr->attendees);
+}
+
+void postroom_plugin_types_link_free(postroom_plugin_types_link_t *ptr) {
+  postroom_string_free(&ptr->text);
+  postroom_string_free(&ptr->url);
+}
+
 void postroom_plugin_types_attachment_free(postroom_plugin_types_attachment_t *ptr) {
   postroom_string_free(&ptr->name);
   postroom_string_free(&ptr->content_type);
   postroom_option_string_free(&ptr->content_id);
 }
 
-__attribute__((__import_module__("postroom:plugin/types@1.1.0"), __import_name__("[resource-drop]message")))
+__attribute__((__import_module__("postroom:plugin/types@2.0.0"), __import_name__("[resource-drop]message")))
 extern void __wasm_import_postroom_plugin_types_message_drop(int32_t handle);
 
 void postroom_plugin_types_message_drop_own(postroom_plugin_types_own_message_t handle) {
@@ -528,8 +758,21 @@ postroom_plugin_types_borrow_message_t postroom_plugin_types_borrow_message(post
   return (postroom_plugin_types_borrow_message_t) { arg.__handle };
 }
 
+void postroom_list_string_free(postroom_list_string_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_string_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_string_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
 void postroom_plugin_types_client_free(postroom_plugin_types_client_t *ptr) {
   postroom_string_free(&ptr->name);
+  postroom_string_free(&ptr->evidence);
+  postroom_list_string_free(&ptr->candidates);
 }
 
 void postroom_plugin_types_thread_free(postroom_plugin_types_thread_t *ptr) {
@@ -592,17 +835,6 @@ void postroom_plugin_types_list_tuple2_string_value_free(postroom_plugin_types_l
   }
 }
 
-void postroom_list_string_free(postroom_list_string_t *ptr) {
-  size_t list_len = ptr->len;
-  if (list_len > 0) {
-    postroom_string_t *list_ptr = ptr->ptr;
-    for (size_t i = 0; i < list_len; i++) {
-      postroom_string_free(&list_ptr[i]);
-    }
-    free(list_ptr);
-  }
-}
-
 void postroom_plugin_types_ticket_free(postroom_plugin_types_ticket_t *ptr) {
   postroom_option_string_free(&ptr->title);
   postroom_option_string_free(&ptr->body);
@@ -625,6 +857,20 @@ void postroom_plugin_types_alert_free(postroom_plugin_types_alert_t *ptr) {
   postroom_option_string_free(&ptr->service);
   postroom_option_string_free(&ptr->summary);
   postroom_plugin_types_list_tuple2_string_value_free(&ptr->fields);
+}
+
+void postroom_plugin_types_update_free(postroom_plugin_types_update_t *ptr) {
+  postroom_option_string_free(&ptr->ticket);
+  postroom_option_string_free(&ptr->priority);
+  postroom_option_string_free(&ptr->queue);
+  postroom_option_string_free(&ptr->status);
+  postroom_list_string_free(&ptr->tags);
+  postroom_plugin_types_list_tuple2_string_value_free(&ptr->fields);
+}
+
+void postroom_plugin_types_close_free(postroom_plugin_types_close_t *ptr) {
+  postroom_option_string_free(&ptr->ticket);
+  postroom_option_string_free(&ptr->reason);
 }
 
 void postroom_plugin_types_reply_free(postroom_plugin_types_reply_t *ptr) {
@@ -680,6 +926,18 @@ void postroom_plugin_types_action_free(postroom_plugin_types_action_t *ptr) {
       break;
     }
     case 8: {
+      postroom_plugin_types_update_free(&ptr->val.update);
+      break;
+    }
+    case 9: {
+      postroom_plugin_types_close_free(&ptr->val.close);
+      break;
+    }
+    case 10: {
+      postroom_string_free(&ptr->val.decline);
+      break;
+    }
+    case 11: {
       postroom_plugin_types_custom_free(&ptr->val.custom);
       break;
     }
@@ -749,6 +1007,50 @@ void postroom_list_u8_free(postroom_list_u8_t *ptr) {
   }
 }
 
+void postroom_plugin_types_option_delivery_report_free(postroom_plugin_types_option_delivery_report_t *ptr) {
+  if (ptr->is_some) {
+    postroom_plugin_types_delivery_report_free(&ptr->val);
+  }
+}
+
+void postroom_plugin_types_option_calendar_free(postroom_plugin_types_option_calendar_t *ptr) {
+  if (ptr->is_some) {
+    postroom_plugin_types_calendar_free(&ptr->val);
+  }
+}
+
+void postroom_plugin_types_list_link_free(postroom_plugin_types_list_link_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_plugin_types_link_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_plugin_types_link_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_tuple2_string_string_free(postroom_tuple2_string_string_t *ptr) {
+  postroom_string_free(&ptr->f0);
+  postroom_string_free(&ptr->f1);
+}
+
+void postroom_list_tuple2_string_string_free(postroom_list_tuple2_string_string_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    postroom_tuple2_string_string_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      postroom_tuple2_string_string_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postroom_plugin_types_option_own_message_free(postroom_plugin_types_option_own_message_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
 void postroom_plugin_types_option_captures_free(postroom_plugin_types_option_captures_t *ptr) {
   if (ptr->is_some) {
     postroom_plugin_types_captures_free(&ptr->val);
@@ -784,22 +1086,6 @@ void postroom_plugin_types_result_list_captures_pattern_error_free(postroom_plug
 
 void postroom_plugin_lookup_value_free(postroom_plugin_lookup_value_t *ptr) {
   postroom_plugin_types_value_free(ptr);
-}
-
-void postroom_tuple2_string_string_free(postroom_tuple2_string_string_t *ptr) {
-  postroom_string_free(&ptr->f0);
-  postroom_string_free(&ptr->f1);
-}
-
-void postroom_list_tuple2_string_string_free(postroom_list_tuple2_string_string_t *ptr) {
-  size_t list_len = ptr->len;
-  if (list_len > 0) {
-    postroom_tuple2_string_string_t *list_ptr = ptr->ptr;
-    for (size_t i = 0; i < list_len; i++) {
-      postroom_tuple2_string_string_free(&list_ptr[i]);
-    }
-    free(list_ptr);
-  }
 }
 
 void postroom_plugin_lookup_known_contact_free(postroom_plugin_lookup_known_contact_t *ptr) {
@@ -996,6 +1282,70 @@ void postroom_plugin_settings_all(postroom_string_t *ret) {
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_postroom_plugin_settings_all(ptr);
   *ret = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postroom_plugin_zones_local(postroom_string_t *time, postroom_string_t *zone, postroom_plugin_zones_local_time_t *ret, postroom_string_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(16+3*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_zones_local((uint8_t *) (*time).ptr, (*time).len, (uint8_t *) (*zone).ptr, (*zone).len, ptr);
+  postroom_plugin_zones_result_local_time_string_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (postroom_plugin_zones_local_time_t) {
+        (int32_t) *((int32_t*) (ptr + sizeof(void*))),
+        (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (4+1*sizeof(void*))))),
+        (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (5+1*sizeof(void*))))),
+        (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (6+1*sizeof(void*))))),
+        (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (7+1*sizeof(void*))))),
+        (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (8+1*sizeof(void*))))),
+        (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (9+1*sizeof(void*))))),
+        (int32_t) *((int32_t*) (ptr + (12+1*sizeof(void*)))),
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+1*sizeof(void*))))), (*((size_t*) (ptr + (16+2*sizeof(void*))))) },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool postroom_plugin_zones_open(postroom_string_t *time, postroom_string_t *zone, postroom_string_t *hours, bool *ret, postroom_string_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(3*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_zones_open((uint8_t *) (*time).ptr, (*time).len, (uint8_t *) (*zone).ptr, (*zone).len, (uint8_t *) (*hours).ptr, (*hours).len, ptr);
+  postroom_plugin_zones_result_bool_string_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 bool postroom_plugin_kv_get(postroom_string_t *key, postroom_string_t *ret) {
@@ -1220,16 +1570,225 @@ postroom_plugin_types_classification_t postroom_plugin_types_method_message_clas
   return ret;
 }
 
+void postroom_plugin_types_method_message_classification_reason(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_classification_reason((self).__handle, ptr);
+  *ret = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postroom_plugin_types_method_message_is_challenge(postroom_plugin_types_borrow_message_t self) {
+  int32_t ret = __wasm_import_postroom_plugin_types_method_message_is_challenge((self).__handle);
+  return ret;
+}
+
 void postroom_plugin_types_method_message_authentication(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_authentication_t *ret) {
   __attribute__((__aligned__(1)))
-  uint8_t ret_area[3];
+  uint8_t ret_area[4];
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_postroom_plugin_types_method_message_authentication((self).__handle, ptr);
   *ret = (postroom_plugin_types_authentication_t) {
     (postroom_plugin_types_verdict_t) (int32_t) *((uint8_t*) (ptr + 0)),
     (postroom_plugin_types_verdict_t) (int32_t) *((uint8_t*) (ptr + 1)),
     (postroom_plugin_types_verdict_t) (int32_t) *((uint8_t*) (ptr + 2)),
+    (postroom_plugin_types_verdict_t) (int32_t) *((uint8_t*) (ptr + 3)),
   };
+}
+
+bool postroom_plugin_types_method_message_delivery(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_delivery_report_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(6*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_delivery((self).__handle, ptr);
+  postroom_plugin_types_option_delivery_report_t option2;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option2.is_some = false;
+      break;
+    }
+    case 1: {
+      option2.is_some = true;
+      postroom_option_string_t option1;
+      switch ((int32_t) *((uint8_t*) (ptr + (3*sizeof(void*))))) {
+        case 0: {
+          option1.is_some = false;
+          break;
+        }
+        case 1: {
+          option1.is_some = true;
+          option1.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (4*sizeof(void*))))), (*((size_t*) (ptr + (5*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option2.val = (postroom_plugin_types_delivery_report_t) {
+        (postroom_plugin_types_list_failed_recipient_t) (postroom_plugin_types_list_failed_recipient_t) { (postroom_plugin_types_failed_recipient_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) },
+        (postroom_option_string_t) option1,
+      };
+      break;
+    }
+  }
+  *ret = option2.val;
+  return option2.is_some;
+}
+
+bool postroom_plugin_types_method_message_calendar(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_calendar_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(21*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_calendar((self).__handle, ptr);
+  postroom_plugin_types_option_calendar_t option3;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option3.is_some = false;
+      break;
+    }
+    case 1: {
+      option3.is_some = true;
+      postroom_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + (7*sizeof(void*))))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8*sizeof(void*))))), (*((size_t*) (ptr + (9*sizeof(void*))))) };
+          break;
+        }
+      }
+      postroom_option_string_t option0;
+      switch ((int32_t) *((uint8_t*) (ptr + (10*sizeof(void*))))) {
+        case 0: {
+          option0.is_some = false;
+          break;
+        }
+        case 1: {
+          option0.is_some = true;
+          option0.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (11*sizeof(void*))))), (*((size_t*) (ptr + (12*sizeof(void*))))) };
+          break;
+        }
+      }
+      postroom_option_string_t option1;
+      switch ((int32_t) *((uint8_t*) (ptr + (13*sizeof(void*))))) {
+        case 0: {
+          option1.is_some = false;
+          break;
+        }
+        case 1: {
+          option1.is_some = true;
+          option1.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (14*sizeof(void*))))), (*((size_t*) (ptr + (15*sizeof(void*))))) };
+          break;
+        }
+      }
+      postroom_option_string_t option2;
+      switch ((int32_t) *((uint8_t*) (ptr + (16*sizeof(void*))))) {
+        case 0: {
+          option2.is_some = false;
+          break;
+        }
+        case 1: {
+          option2.is_some = true;
+          option2.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (17*sizeof(void*))))), (*((size_t*) (ptr + (18*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option3.val = (postroom_plugin_types_calendar_t) {
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (3*sizeof(void*))))), (*((size_t*) (ptr + (4*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (5*sizeof(void*))))), (*((size_t*) (ptr + (6*sizeof(void*))))) },
+        (postroom_option_string_t) option,
+        (postroom_option_string_t) option0,
+        (postroom_option_string_t) option1,
+        (postroom_option_string_t) option2,
+        (postroom_plugin_types_list_attendee_t) (postroom_plugin_types_list_attendee_t) { (postroom_plugin_types_attendee_t*)(*((uint8_t **) (ptr + (19*sizeof(void*))))), (*((size_t*) (ptr + (20*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  *ret = option3.val;
+  return option3.is_some;
+}
+
+void postroom_plugin_types_method_message_links(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_list_link_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_links((self).__handle, ptr);
+  *ret = (postroom_plugin_types_list_link_t) { (postroom_plugin_types_link_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+void postroom_plugin_types_method_message_pairs(postroom_plugin_types_borrow_message_t self, postroom_list_tuple2_string_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_pairs((self).__handle, ptr);
+  *ret = (postroom_list_tuple2_string_string_t) { (postroom_tuple2_string_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postroom_plugin_types_method_message_reply_html(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(3*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_reply_html((self).__handle, ptr);
+  postroom_option_string_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postroom_plugin_types_method_message_forwarded(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_own_message_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_forwarded((self).__handle, ptr);
+  postroom_plugin_types_option_own_message_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (postroom_plugin_types_own_message_t) { *((int32_t*) (ptr + 4)) };
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postroom_plugin_types_method_message_attached_mail(postroom_plugin_types_borrow_message_t self, uint32_t index, postroom_plugin_types_own_message_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_attached_mail((self).__handle, (int32_t) (index), ptr);
+  postroom_plugin_types_option_own_message_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (postroom_plugin_types_own_message_t) { *((int32_t*) (ptr + 4)) };
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
 }
 
 void postroom_plugin_types_method_message_repairs(postroom_plugin_types_borrow_message_t self, postroom_list_string_t *ret) {
@@ -1244,68 +1803,74 @@ bool postroom_plugin_types_method_message_match(postroom_plugin_types_borrow_mes
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(8+6*sizeof(void*))];
   int32_t variant;
-  uint8_t * variant6;
-  size_t variant7;
+  uint8_t * variant7;
+  size_t variant8;
   switch ((int32_t) (*field).tag) {
     case 0: {
       variant = 0;
-      variant6 = 0;
       variant7 = 0;
+      variant8 = 0;
       break;
     }
     case 1: {
       variant = 1;
-      variant6 = 0;
       variant7 = 0;
+      variant8 = 0;
       break;
     }
     case 2: {
       variant = 2;
-      variant6 = 0;
       variant7 = 0;
+      variant8 = 0;
       break;
     }
     case 3: {
       variant = 3;
-      variant6 = 0;
       variant7 = 0;
+      variant8 = 0;
       break;
     }
     case 4: {
       variant = 4;
-      variant6 = 0;
       variant7 = 0;
+      variant8 = 0;
       break;
     }
     case 5: {
       variant = 5;
-      variant6 = 0;
       variant7 = 0;
+      variant8 = 0;
       break;
     }
     case 6: {
-      const postroom_string_t *payload5 = &(*field).val.header;
       variant = 6;
-      variant6 = (uint8_t *) (*payload5).ptr;
-      variant7 = (*payload5).len;
+      variant7 = 0;
+      variant8 = 0;
+      break;
+    }
+    case 7: {
+      const postroom_string_t *payload6 = &(*field).val.header;
+      variant = 7;
+      variant7 = (uint8_t *) (*payload6).ptr;
+      variant8 = (*payload6).len;
       break;
     }
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_postroom_plugin_types_method_message_match((self).__handle, variant, variant6, variant7, (uint8_t *) (*pattern).ptr, (*pattern).len, ptr);
+  __wasm_import_postroom_plugin_types_method_message_match((self).__handle, variant, variant7, variant8, (uint8_t *) (*pattern).ptr, (*pattern).len, ptr);
   postroom_plugin_types_result_option_captures_pattern_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       result.is_err = false;
-      postroom_plugin_types_option_captures_t option8;
+      postroom_plugin_types_option_captures_t option9;
       switch ((int32_t) *((uint8_t*) (ptr + sizeof(void*)))) {
         case 0: {
-          option8.is_some = false;
+          option9.is_some = false;
           break;
         }
         case 1: {
-          option8.is_some = true;
-          option8.val = (postroom_plugin_types_captures_t) {
+          option9.is_some = true;
+          option9.val = (postroom_plugin_types_captures_t) {
             (uint32_t) (uint32_t) (*((int32_t*) (ptr + (2*sizeof(void*))))),
             (uint32_t) (uint32_t) (*((int32_t*) (ptr + (4+2*sizeof(void*))))),
             (postroom_list_option_string_t) (postroom_list_option_string_t) { (postroom_option_string_t*)(*((uint8_t **) (ptr + (8+2*sizeof(void*))))), (*((size_t*) (ptr + (8+3*sizeof(void*))))) },
@@ -1315,7 +1880,101 @@ bool postroom_plugin_types_method_message_match(postroom_plugin_types_borrow_mes
         }
       }
 
-      result.val.ok = option8;
+      result.val.ok = option9;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      postroom_plugin_types_pattern_error_t variant10;
+      variant10.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant10.tag) {
+        case 0: {
+          variant10.val.syntax = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant10.val.limit = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant10;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool postroom_plugin_types_method_message_find_all(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_field_t *field, postroom_string_t *pattern, postroom_plugin_types_list_captures_t *ret, postroom_plugin_types_pattern_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t variant;
+  uint8_t * variant7;
+  size_t variant8;
+  switch ((int32_t) (*field).tag) {
+    case 0: {
+      variant = 0;
+      variant7 = 0;
+      variant8 = 0;
+      break;
+    }
+    case 1: {
+      variant = 1;
+      variant7 = 0;
+      variant8 = 0;
+      break;
+    }
+    case 2: {
+      variant = 2;
+      variant7 = 0;
+      variant8 = 0;
+      break;
+    }
+    case 3: {
+      variant = 3;
+      variant7 = 0;
+      variant8 = 0;
+      break;
+    }
+    case 4: {
+      variant = 4;
+      variant7 = 0;
+      variant8 = 0;
+      break;
+    }
+    case 5: {
+      variant = 5;
+      variant7 = 0;
+      variant8 = 0;
+      break;
+    }
+    case 6: {
+      variant = 6;
+      variant7 = 0;
+      variant8 = 0;
+      break;
+    }
+    case 7: {
+      const postroom_string_t *payload6 = &(*field).val.header;
+      variant = 7;
+      variant7 = (uint8_t *) (*payload6).ptr;
+      variant8 = (*payload6).len;
+      break;
+    }
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postroom_plugin_types_method_message_find_all((self).__handle, variant, variant7, variant8, (uint8_t *) (*pattern).ptr, (*pattern).len, ptr);
+  postroom_plugin_types_result_list_captures_pattern_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (postroom_plugin_types_list_captures_t) { (postroom_plugin_types_captures_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
       break;
     }
     case 1: {
@@ -1334,94 +1993,6 @@ bool postroom_plugin_types_method_message_match(postroom_plugin_types_borrow_mes
       }
 
       result.val.err = variant9;
-      break;
-    }
-  }
-  if (!result.is_err) {
-    *ret = result.val.ok;
-    return 1;
-  } else {
-    *err = result.val.err;
-    return 0;
-  }
-}
-
-bool postroom_plugin_types_method_message_find_all(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_field_t *field, postroom_string_t *pattern, postroom_plugin_types_list_captures_t *ret, postroom_plugin_types_pattern_error_t *err) {
-  __attribute__((__aligned__(sizeof(void*))))
-  uint8_t ret_area[(4*sizeof(void*))];
-  int32_t variant;
-  uint8_t * variant6;
-  size_t variant7;
-  switch ((int32_t) (*field).tag) {
-    case 0: {
-      variant = 0;
-      variant6 = 0;
-      variant7 = 0;
-      break;
-    }
-    case 1: {
-      variant = 1;
-      variant6 = 0;
-      variant7 = 0;
-      break;
-    }
-    case 2: {
-      variant = 2;
-      variant6 = 0;
-      variant7 = 0;
-      break;
-    }
-    case 3: {
-      variant = 3;
-      variant6 = 0;
-      variant7 = 0;
-      break;
-    }
-    case 4: {
-      variant = 4;
-      variant6 = 0;
-      variant7 = 0;
-      break;
-    }
-    case 5: {
-      variant = 5;
-      variant6 = 0;
-      variant7 = 0;
-      break;
-    }
-    case 6: {
-      const postroom_string_t *payload5 = &(*field).val.header;
-      variant = 6;
-      variant6 = (uint8_t *) (*payload5).ptr;
-      variant7 = (*payload5).len;
-      break;
-    }
-  }
-  uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_postroom_plugin_types_method_message_find_all((self).__handle, variant, variant6, variant7, (uint8_t *) (*pattern).ptr, (*pattern).len, ptr);
-  postroom_plugin_types_result_list_captures_pattern_error_t result;
-  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
-    case 0: {
-      result.is_err = false;
-      result.val.ok = (postroom_plugin_types_list_captures_t) { (postroom_plugin_types_captures_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
-      break;
-    }
-    case 1: {
-      result.is_err = true;
-      postroom_plugin_types_pattern_error_t variant8;
-      variant8.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
-      switch ((int32_t) variant8.tag) {
-        case 0: {
-          variant8.val.syntax = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
-          break;
-        }
-        case 1: {
-          variant8.val.limit = (postroom_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
-          break;
-        }
-      }
-
-      result.val.err = variant8;
       break;
     }
   }
@@ -1742,12 +2313,14 @@ uint8_t * __wasm_export_exports_postroom_decide(uint8_t * arg) {
       option.val = (postroom_plugin_types_client_t) {
         (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (6*sizeof(void*))))), (*((size_t*) (arg + (7*sizeof(void*))))) },
         (bool) (int32_t) *((uint8_t*) (arg + (8*sizeof(void*)))),
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (9*sizeof(void*))))), (*((size_t*) (arg + (10*sizeof(void*))))) },
+        (postroom_list_string_t) (postroom_list_string_t) { (postroom_string_t*)(*((uint8_t **) (arg + (11*sizeof(void*))))), (*((size_t*) (arg + (12*sizeof(void*))))) },
       };
       break;
     }
   }
   postroom_plugin_types_option_thread_t option0;
-  switch ((int32_t) *((uint8_t*) (arg + (9*sizeof(void*))))) {
+  switch ((int32_t) *((uint8_t*) (arg + (14*sizeof(void*))))) {
     case 0: {
       option0.is_some = false;
       break;
@@ -1755,9 +2328,9 @@ uint8_t * __wasm_export_exports_postroom_decide(uint8_t * arg) {
     case 1: {
       option0.is_some = true;
       option0.val = (postroom_plugin_types_thread_t) {
-        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (10*sizeof(void*))))), (*((size_t*) (arg + (11*sizeof(void*))))) },
-        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (12*sizeof(void*))))), (*((size_t*) (arg + (13*sizeof(void*))))) },
-        (bool) (int32_t) *((uint8_t*) (arg + (14*sizeof(void*)))),
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (15*sizeof(void*))))), (*((size_t*) (arg + (16*sizeof(void*))))) },
+        (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (17*sizeof(void*))))), (*((size_t*) (arg + (18*sizeof(void*))))) },
+        (bool) (int32_t) *((uint8_t*) (arg + (19*sizeof(void*)))),
       };
       break;
     }
@@ -1766,8 +2339,9 @@ uint8_t * __wasm_export_exports_postroom_decide(uint8_t * arg) {
     (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + sizeof(void*)))), (*((size_t*) (arg + (2*sizeof(void*))))) },
     (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (3*sizeof(void*))))), (*((size_t*) (arg + (4*sizeof(void*))))) },
     (postroom_plugin_types_option_client_t) option,
+    (bool) (int32_t) *((uint8_t*) (arg + (13*sizeof(void*)))),
     (postroom_plugin_types_option_thread_t) option0,
-    (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (15*sizeof(void*))))), (*((size_t*) (arg + (16*sizeof(void*))))) },
+    (postroom_string_t) (postroom_string_t) { (uint8_t*)(*((uint8_t **) (arg + (20*sizeof(void*))))), (*((size_t*) (arg + (21*sizeof(void*))))) },
   };
   postroom_result_decision_failure_t ret;
   postroom_decision_t ok;
@@ -1782,14 +2356,14 @@ uint8_t * __wasm_export_exports_postroom_decide(uint8_t * arg) {
   free(arg);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   if ((ret).is_err) {
-    const postroom_failure_t *payload45 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
-    *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload45).message).len;
-    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload45).message).ptr;
-    if (((*payload45).location).is_some) {
-      const postroom_string_t *payload47 = &((*payload45).location).val;
+    const postroom_failure_t *payload64 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload64).message).len;
+    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload64).message).ptr;
+    if (((*payload64).location).is_some) {
+      const postroom_string_t *payload66 = &((*payload64).location).val;
       *((int8_t*)(ptr + (3*sizeof(void*)))) = 1;
-      *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload47).len;
-      *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload47).ptr;
+      *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload66).len;
+      *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload66).ptr;
     } else {
       *((int8_t*)(ptr + (3*sizeof(void*)))) = 0;
     }

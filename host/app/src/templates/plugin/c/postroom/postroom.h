@@ -21,6 +21,38 @@ typedef uint8_t postroom_plugin_log_level_t;
 #define POSTROOM_PLUGIN_LOG_LEVEL_WARN 2
 #define POSTROOM_PLUGIN_LOG_LEVEL_ERROR 3
 
+typedef struct postroom_plugin_zones_local_time_t {
+  int32_t   year;
+  // From 1 to 12.
+  uint8_t   month;
+  uint8_t   day;
+  uint8_t   hour;
+  uint8_t   minute;
+  uint8_t   second;
+  // From 1, Monday, to 7, Sunday.
+  uint8_t   weekday;
+  // Seconds east of UTC.
+  int32_t   offset_secs;
+  // RFC 3339 with that offset.
+  postroom_string_t   iso;
+} postroom_plugin_zones_local_time_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    postroom_plugin_zones_local_time_t ok;
+    postroom_string_t err;
+  } val;
+} postroom_plugin_zones_result_local_time_string_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    bool ok;
+    postroom_string_t err;
+  } val;
+} postroom_plugin_zones_result_bool_string_t;
+
 typedef struct {
   bool is_some;
   postroom_string_t val;
@@ -54,13 +86,15 @@ typedef struct postroom_plugin_types_field_t {
 #define POSTROOM_PLUGIN_TYPES_FIELD_FROM 1
 // Every address of To, comma-separated.
 #define POSTROOM_PLUGIN_TYPES_FIELD_TO 2
+// Every address of Cc, comma-separated.
+#define POSTROOM_PLUGIN_TYPES_FIELD_CC 3
 // The decoded text; derived from the HTML if there is no text part.
-#define POSTROOM_PLUGIN_TYPES_FIELD_TEXT 3
-#define POSTROOM_PLUGIN_TYPES_FIELD_HTML 4
+#define POSTROOM_PLUGIN_TYPES_FIELD_TEXT 4
+#define POSTROOM_PLUGIN_TYPES_FIELD_HTML 5
 // The new text of a reply, without quotes and signature.
-#define POSTROOM_PLUGIN_TYPES_FIELD_REPLY 5
+#define POSTROOM_PLUGIN_TYPES_FIELD_REPLY 6
 // All values of one header, one per line. The name is compared case-insensitively.
-#define POSTROOM_PLUGIN_TYPES_FIELD_HEADER 6
+#define POSTROOM_PLUGIN_TYPES_FIELD_HEADER 7
 
 typedef struct {
   postroom_option_string_t *ptr;
@@ -103,19 +137,20 @@ typedef struct postroom_plugin_types_pattern_error_t {
 // The pattern is too long or too large once compiled, or the rule has too many patterns.
 #define POSTROOM_PLUGIN_TYPES_PATTERN_ERROR_LIMIT 1
 
-// The kind of author of the mail, judged from its headers.
+// The kind of author of the mail.
 typedef uint8_t postroom_plugin_types_classification_t;
 
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_PERSON 0
-// An out-of-office reply, read receipt or similar: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply, Precedence
-// auto_reply.
+// An out-of-office reply, a read receipt, a request to prove to be a person, or similar (RFC 3834).
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_AUTO_REPLY 1
-// A delivery status notification (RFC 3464), or a null return path.
+// A report that an earlier mail was not delivered, or not yet (RFC 3464).
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_BOUNCE 2
 // A mailing list or bulk mail: List-Id, List-Unsubscribe, Precedence list or bulk.
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_LIST 3
 // A program, such as monitoring or backup, recognised by Auto-Submitted `auto-generated`, X-Mailer and other marks.
 #define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_MACHINE 4
+// An invitation, or the answer to one, without words of a person (RFC 5546).
+#define POSTROOM_PLUGIN_TYPES_CLASSIFICATION_CALENDAR 5
 
 // The result of an authentication method (RFC 8601 section 2.7).
 typedef uint8_t postroom_plugin_types_verdict_t;
@@ -129,7 +164,68 @@ typedef struct postroom_plugin_types_authentication_t {
   postroom_plugin_types_verdict_t   spf;
   postroom_plugin_types_verdict_t   dkim;
   postroom_plugin_types_verdict_t   dmarc;
+  // The chain of servers that forwarded the mail (RFC 8617).
+  postroom_plugin_types_verdict_t   arc;
 } postroom_plugin_types_authentication_t;
+
+// A recipient that an earlier mail did not reach, or not yet.
+typedef struct postroom_plugin_types_failed_recipient_t {
+  // `local@domain`, as the server that reports it wrote it.
+  postroom_string_t   email;
+  // The enhanced status code, such as `5.1.1` (RFC 3463).
+  postroom_option_string_t   status;
+  // False if the server still tries, or a later attempt may succeed.
+  bool   permanent;
+  // The answer of the refusing server, on one line.
+  postroom_option_string_t   diagnostic;
+} postroom_plugin_types_failed_recipient_t;
+
+typedef struct {
+  postroom_plugin_types_failed_recipient_t *ptr;
+  size_t len;
+} postroom_plugin_types_list_failed_recipient_t;
+
+// What a bounce reports.
+typedef struct postroom_plugin_types_delivery_report_t {
+  postroom_plugin_types_list_failed_recipient_t   recipients;
+  // The Message-ID of the mail that was not delivered, without angle brackets.
+  postroom_option_string_t   message_id;
+} postroom_plugin_types_delivery_report_t;
+
+// A person that an event invites.
+typedef struct postroom_plugin_types_attendee_t {
+  postroom_string_t   email;
+  // The person's answer, such as `accepted`; `needs-action` if there is none.
+  postroom_string_t   status;
+} postroom_plugin_types_attendee_t;
+
+typedef struct {
+  postroom_plugin_types_attendee_t *ptr;
+  size_t len;
+} postroom_plugin_types_list_attendee_t;
+
+// The first event of a calendar part (RFC 5545, RFC 5546).
+typedef struct postroom_plugin_types_calendar_t {
+  // `REQUEST`, `REPLY`, `CANCEL` or another method; `PUBLISH` if the part names none.
+  postroom_string_t   method;
+  postroom_string_t   uid;
+  postroom_string_t   summary;
+  // RFC 3339 if the time zone is known, else as written: `2026-11-30` or `2026-11-30T09:00:00`.
+  postroom_option_string_t   start;
+  postroom_option_string_t   end;
+  postroom_option_string_t   location;
+  // The organizer's address.
+  postroom_option_string_t   organizer;
+  postroom_plugin_types_list_attendee_t   attendees;
+} postroom_plugin_types_calendar_t;
+
+// A link of the HTML, or of the text if there is no HTML.
+typedef struct postroom_plugin_types_link_t {
+  // The words of the link; the URL itself for a bare one.
+  postroom_string_t   text;
+  // `http:`, `https:`, `mailto:` or `tel:`.
+  postroom_string_t   url;
+} postroom_plugin_types_link_t;
 
 // An attachment, without its content.
 typedef struct postroom_plugin_types_attachment_t {
@@ -142,6 +238,8 @@ typedef struct postroom_plugin_types_attachment_t {
   // Whether it is shown inside the HTML rather than attached.
   bool   inline_;
   postroom_option_string_t   content_id;
+  // Whether it is a mail, which `attached-mail` opens.
+  bool   is_mail;
 } postroom_plugin_types_attachment_t;
 
 typedef struct postroom_plugin_types_own_message_t {
@@ -152,18 +250,28 @@ typedef struct postroom_plugin_types_borrow_message_t {
   int32_t __handle;
 } postroom_plugin_types_borrow_message_t;
 
-// The client that the sender belongs to.
+typedef struct {
+  postroom_string_t *ptr;
+  size_t len;
+} postroom_list_string_t;
+
+// The client that the mail is attributed to.
 typedef struct postroom_plugin_types_client_t {
   postroom_string_t   name;
-  // False if a server under `[authentication] trusted` reports `dmarc=fail`: From may be forged.
+  // False if more than one client fits, or a server under `[authentication] trusted` reports `dmarc=fail`: From may be
+  // forged.
   bool   sure;
+  // What it was attributed by, such as `contact` or `domain`.
+  postroom_string_t   evidence;
+  // The clients that fit, if more than one does.
+  postroom_list_string_t   candidates;
 } postroom_plugin_types_client_t;
 
-// The open ticket that this mail appears to belong to.
+// The ticket that this mail appears to belong to.
 typedef struct postroom_plugin_types_thread_t {
   // The ticket's number, such as `T-12`.
   postroom_string_t   ticket;
-  // How it was found: `message-id` or `subject`.
+  // How it was found, such as `token`, `message-id` or `subject`.
   postroom_string_t   method;
   // Whether the sender may write to it: its requester, a participant, or a sender of the same client.
   bool   authorised;
@@ -183,6 +291,8 @@ typedef struct postroom_plugin_types_context_t {
   postroom_string_t   tenant;
   postroom_string_t   mailbox;
   postroom_plugin_types_option_client_t   client;
+  // Whether the sender is one of the MSP's own people, as configured under `[staff]`.
+  bool   staff;
   postroom_plugin_types_option_thread_t   thread;
   // The time at which the mail was journalled, RFC 3339 in UTC; the only clock of a rule.
   postroom_string_t   now;
@@ -214,11 +324,6 @@ typedef struct {
   postroom_plugin_types_tuple2_string_value_t *ptr;
   size_t len;
 } postroom_plugin_types_list_tuple2_string_value_t;
-
-typedef struct {
-  postroom_string_t *ptr;
-  size_t len;
-} postroom_list_string_t;
 
 // A new ticket. Omitted fields are filled in from the mail: title from its subject, body from its reply text, requester from
 // its sender.
@@ -260,6 +365,25 @@ typedef struct postroom_plugin_types_alert_t {
   postroom_plugin_types_list_tuple2_string_value_t   fields;
 } postroom_plugin_types_alert_t;
 
+// A change of a ticket; what is omitted stays. Without `ticket` it is the ticket of the context's thread.
+typedef struct postroom_plugin_types_update_t {
+  postroom_option_string_t   ticket;
+  postroom_option_string_t   priority;
+  postroom_option_string_t   queue;
+  // `open`, `pending` or `closed`.
+  postroom_option_string_t   status;
+  // Added to the ticket's tags.
+  postroom_list_string_t   tags;
+  // Set on the ticket; its other fields stay.
+  postroom_plugin_types_list_tuple2_string_value_t   fields;
+} postroom_plugin_types_update_t;
+
+// Closes a ticket. Without `ticket` it is the ticket of the context's thread.
+typedef struct postroom_plugin_types_close_t {
+  postroom_option_string_t   ticket;
+  postroom_option_string_t   reason;
+} postroom_plugin_types_close_t;
+
 // A reply to the sender. The host refuses to send it to machines, lists, bounces and its own addresses.
 typedef struct postroom_plugin_types_reply_t {
   postroom_string_t   text;
@@ -270,7 +394,7 @@ typedef struct postroom_plugin_types_forward_t {
   postroom_list_string_t   to;
 } postroom_plugin_types_forward_t;
 
-// A mail with this key should arrive in time. It is only recorded with the decision; this version does not watch for the mail.
+// A mail with this key should arrive in time: an alert with the key fires if none does, and resolves when one comes.
 typedef struct postroom_plugin_types_expect_t {
   postroom_string_t   key;
   uint64_t   within_secs;
@@ -293,6 +417,9 @@ typedef struct postroom_plugin_types_action_t {
     postroom_string_t     ignore;
     postroom_string_t     quarantine;
     postroom_plugin_types_expect_t     expect;
+    postroom_plugin_types_update_t     update;
+    postroom_plugin_types_close_t     close;
+    postroom_string_t     decline;
     postroom_plugin_types_custom_t     custom;
   } val;
 } postroom_plugin_types_action_t;
@@ -307,15 +434,19 @@ typedef struct postroom_plugin_types_action_t {
 // Keeps the mail aside for a person, for this reason.
 #define POSTROOM_PLUGIN_TYPES_ACTION_QUARANTINE 6
 #define POSTROOM_PLUGIN_TYPES_ACTION_EXPECT 7
-#define POSTROOM_PLUGIN_TYPES_ACTION_CUSTOM 8
+#define POSTROOM_PLUGIN_TYPES_ACTION_UPDATE 8
+#define POSTROOM_PLUGIN_TYPES_ACTION_CLOSE 9
+// Refuses a new request politely: the sender gets this text, and no ticket is made.
+#define POSTROOM_PLUGIN_TYPES_ACTION_DECLINE 10
+#define POSTROOM_PLUGIN_TYPES_ACTION_CUSTOM 11
 
 typedef struct {
   postroom_plugin_types_action_t *ptr;
   size_t len;
 } postroom_plugin_types_list_action_t;
 
-// The decision that a rule returns: one disposition (one or more tickets, notes or alerts, or an ignore, or a quarantine) and
-// any side actions (reply, forward, expect, custom). Side actions alone count as ignored("handled").
+// The decision that a rule returns: one disposition (one or more tickets, notes or alerts, or an ignore, a decline or a quarantine) and
+// any side actions (reply, forward, expect, update, close, custom). Side actions alone count as ignored("handled").
 typedef struct postroom_plugin_types_decision_t {
   uint8_t tag;
   union {
@@ -356,6 +487,36 @@ typedef struct {
 
 typedef struct {
   bool is_some;
+  postroom_plugin_types_delivery_report_t val;
+} postroom_plugin_types_option_delivery_report_t;
+
+typedef struct {
+  bool is_some;
+  postroom_plugin_types_calendar_t val;
+} postroom_plugin_types_option_calendar_t;
+
+typedef struct {
+  postroom_plugin_types_link_t *ptr;
+  size_t len;
+} postroom_plugin_types_list_link_t;
+
+typedef struct {
+  postroom_string_t f0;
+  postroom_string_t f1;
+} postroom_tuple2_string_string_t;
+
+typedef struct {
+  postroom_tuple2_string_string_t *ptr;
+  size_t len;
+} postroom_list_tuple2_string_string_t;
+
+typedef struct {
+  bool is_some;
+  postroom_plugin_types_own_message_t val;
+} postroom_plugin_types_option_own_message_t;
+
+typedef struct {
+  bool is_some;
   postroom_plugin_types_captures_t val;
 } postroom_plugin_types_option_captures_t;
 
@@ -383,16 +544,6 @@ typedef struct {
 typedef postroom_plugin_types_value_t postroom_plugin_lookup_value_t;
 
 typedef postroom_plugin_types_alert_state_t postroom_plugin_lookup_alert_state_t;
-
-typedef struct {
-  postroom_string_t f0;
-  postroom_string_t f1;
-} postroom_tuple2_string_string_t;
-
-typedef struct {
-  postroom_tuple2_string_string_t *ptr;
-  size_t len;
-} postroom_list_tuple2_string_string_t;
 
 // A person of the tenant.
 typedef struct postroom_plugin_lookup_known_contact_t {
@@ -528,20 +679,27 @@ typedef struct {
   } val;
 } postroom_result_decision_failure_t;
 
-// Imported Functions from `postroom:plugin/log@1.1.0`
+// Imported Functions from `postroom:plugin/log@2.0.0`
 extern void postroom_plugin_log_log(postroom_plugin_log_level_t level, postroom_string_t *message);
 
-// Imported Functions from `postroom:plugin/settings@1.1.0`
+// Imported Functions from `postroom:plugin/settings@2.0.0`
 // All settings as one JSON object.
 extern void postroom_plugin_settings_all(postroom_string_t *ret);
 
-// Imported Functions from `postroom:plugin/kv@1.1.0`
+// Imported Functions from `postroom:plugin/zones@2.0.0`
+// The time (RFC 3339) in a zone such as `Europe/Berlin`. Fails if either is unknown.
+extern bool postroom_plugin_zones_local(postroom_string_t *time, postroom_string_t *zone, postroom_plugin_zones_local_time_t *ret, postroom_string_t *err);
+// Whether a time (RFC 3339) lies in business hours such as `Mon-Fri 08:00-17:30, Sat 09:00-12:00` in a zone. Fails if one of
+// them cannot be read.
+extern bool postroom_plugin_zones_open(postroom_string_t *time, postroom_string_t *zone, postroom_string_t *hours, bool *ret, postroom_string_t *err);
+
+// Imported Functions from `postroom:plugin/kv@2.0.0`
 extern bool postroom_plugin_kv_get(postroom_string_t *key, postroom_string_t *ret);
 // Fails with a reason if the key, the value or the whole store is over its limit.
 extern bool postroom_plugin_kv_set(postroom_string_t *key, postroom_string_t *value, postroom_string_t *err);
 extern void postroom_plugin_kv_delete(postroom_string_t *key);
 
-// Imported Functions from `postroom:plugin/types@1.1.0`
+// Imported Functions from `postroom:plugin/types@2.0.0`
 extern void postroom_plugin_types_method_message_subject(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
 // The first address of From; `none` if no address can be parsed.
 extern bool postroom_plugin_types_method_message_from(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_address_t *ret);
@@ -564,7 +722,25 @@ extern void postroom_plugin_types_method_message_attachment_bytes(postroom_plugi
 // An attachment as text, decoded from its charset; at most its first 1 MiB.
 extern void postroom_plugin_types_method_message_attachment_text(postroom_plugin_types_borrow_message_t self, uint32_t index, postroom_string_t *ret);
 extern postroom_plugin_types_classification_t postroom_plugin_types_method_message_classification(postroom_plugin_types_borrow_message_t self);
+// The mark that decided the classification, such as `Auto-Submitted: auto-replied`.
+extern void postroom_plugin_types_method_message_classification_reason(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
+// Whether this auto-reply asks its recipient to prove to be a person.
+extern bool postroom_plugin_types_method_message_is_challenge(postroom_plugin_types_borrow_message_t self);
 extern void postroom_plugin_types_method_message_authentication(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_authentication_t *ret);
+// What a bounce reports; `none` for any other mail.
+extern bool postroom_plugin_types_method_message_delivery(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_delivery_report_t *ret);
+// The mail's invitation, or the answer to one.
+extern bool postroom_plugin_types_method_message_calendar(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_calendar_t *ret);
+// The links, in order, each once.
+extern void postroom_plugin_types_method_message_links(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_list_link_t *ret);
+// The label and value of each line `Label: value` or `key=value` and of each row of a two-column table, in order.
+extern void postroom_plugin_types_method_message_pairs(postroom_plugin_types_borrow_message_t self, postroom_list_tuple2_string_string_t *ret);
+// The HTML of the new text of a reply, without scripts and styles; `none` if the mail has no HTML.
+extern bool postroom_plugin_types_method_message_reply_html(postroom_plugin_types_borrow_message_t self, postroom_string_t *ret);
+// The mail that a person forwarded with this one, inline or attached.
+extern bool postroom_plugin_types_method_message_forwarded(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_own_message_t *ret);
+// The mail in an attachment; `none` if it is not one.
+extern bool postroom_plugin_types_method_message_attached_mail(postroom_plugin_types_borrow_message_t self, uint32_t index, postroom_plugin_types_own_message_t *ret);
 // The repairs made while the mail was parsed, one short sentence each.
 extern void postroom_plugin_types_method_message_repairs(postroom_plugin_types_borrow_message_t self, postroom_list_string_t *ret);
 // The first match of a pattern. The host runs the pattern in linear time.
@@ -572,7 +748,7 @@ extern bool postroom_plugin_types_method_message_match(postroom_plugin_types_bor
 // All matches, up to the host's limit.
 extern bool postroom_plugin_types_method_message_find_all(postroom_plugin_types_borrow_message_t self, postroom_plugin_types_field_t *field, postroom_string_t *pattern, postroom_plugin_types_list_captures_t *ret, postroom_plugin_types_pattern_error_t *err);
 
-// Imported Functions from `postroom:plugin/lookup@1.1.0`
+// Imported Functions from `postroom:plugin/lookup@2.0.0`
 // The contact with this address, compared case-insensitively.
 extern bool postroom_plugin_lookup_contact(postroom_string_t *email, postroom_plugin_lookup_known_contact_t *ret);
 // The contacts whose name or address contains this text, compared case-insensitively, in the order of the file.
@@ -596,6 +772,12 @@ bool exports_postroom_decide(postroom_borrow_message_t message, postroom_context
 
 // Helper Functions
 
+void postroom_plugin_zones_local_time_free(postroom_plugin_zones_local_time_t *ptr);
+
+void postroom_plugin_zones_result_local_time_string_free(postroom_plugin_zones_result_local_time_string_t *ptr);
+
+void postroom_plugin_zones_result_bool_string_free(postroom_plugin_zones_result_bool_string_t *ptr);
+
 void postroom_option_string_free(postroom_option_string_t *ptr);
 
 void postroom_plugin_kv_result_void_string_free(postroom_plugin_kv_result_void_string_t *ptr);
@@ -614,11 +796,27 @@ void postroom_plugin_types_captures_free(postroom_plugin_types_captures_t *ptr);
 
 void postroom_plugin_types_pattern_error_free(postroom_plugin_types_pattern_error_t *ptr);
 
+void postroom_plugin_types_failed_recipient_free(postroom_plugin_types_failed_recipient_t *ptr);
+
+void postroom_plugin_types_list_failed_recipient_free(postroom_plugin_types_list_failed_recipient_t *ptr);
+
+void postroom_plugin_types_delivery_report_free(postroom_plugin_types_delivery_report_t *ptr);
+
+void postroom_plugin_types_attendee_free(postroom_plugin_types_attendee_t *ptr);
+
+void postroom_plugin_types_list_attendee_free(postroom_plugin_types_list_attendee_t *ptr);
+
+void postroom_plugin_types_calendar_free(postroom_plugin_types_calendar_t *ptr);
+
+void postroom_plugin_types_link_free(postroom_plugin_types_link_t *ptr);
+
 void postroom_plugin_types_attachment_free(postroom_plugin_types_attachment_t *ptr);
 
 extern void postroom_plugin_types_message_drop_own(postroom_plugin_types_own_message_t handle);
 
 extern postroom_plugin_types_borrow_message_t postroom_plugin_types_borrow_message(postroom_plugin_types_own_message_t handle);
+
+void postroom_list_string_free(postroom_list_string_t *ptr);
 
 void postroom_plugin_types_client_free(postroom_plugin_types_client_t *ptr);
 
@@ -636,13 +834,15 @@ void postroom_plugin_types_tuple2_string_value_free(postroom_plugin_types_tuple2
 
 void postroom_plugin_types_list_tuple2_string_value_free(postroom_plugin_types_list_tuple2_string_value_t *ptr);
 
-void postroom_list_string_free(postroom_list_string_t *ptr);
-
 void postroom_plugin_types_ticket_free(postroom_plugin_types_ticket_t *ptr);
 
 void postroom_plugin_types_note_free(postroom_plugin_types_note_t *ptr);
 
 void postroom_plugin_types_alert_free(postroom_plugin_types_alert_t *ptr);
+
+void postroom_plugin_types_update_free(postroom_plugin_types_update_t *ptr);
+
+void postroom_plugin_types_close_free(postroom_plugin_types_close_t *ptr);
 
 void postroom_plugin_types_reply_free(postroom_plugin_types_reply_t *ptr);
 
@@ -668,6 +868,18 @@ void postroom_plugin_types_list_attachment_free(postroom_plugin_types_list_attac
 
 void postroom_list_u8_free(postroom_list_u8_t *ptr);
 
+void postroom_plugin_types_option_delivery_report_free(postroom_plugin_types_option_delivery_report_t *ptr);
+
+void postroom_plugin_types_option_calendar_free(postroom_plugin_types_option_calendar_t *ptr);
+
+void postroom_plugin_types_list_link_free(postroom_plugin_types_list_link_t *ptr);
+
+void postroom_tuple2_string_string_free(postroom_tuple2_string_string_t *ptr);
+
+void postroom_list_tuple2_string_string_free(postroom_list_tuple2_string_string_t *ptr);
+
+void postroom_plugin_types_option_own_message_free(postroom_plugin_types_option_own_message_t *ptr);
+
 void postroom_plugin_types_option_captures_free(postroom_plugin_types_option_captures_t *ptr);
 
 void postroom_plugin_types_result_option_captures_pattern_error_free(postroom_plugin_types_result_option_captures_pattern_error_t *ptr);
@@ -677,10 +889,6 @@ void postroom_plugin_types_list_captures_free(postroom_plugin_types_list_capture
 void postroom_plugin_types_result_list_captures_pattern_error_free(postroom_plugin_types_result_list_captures_pattern_error_t *ptr);
 
 void postroom_plugin_lookup_value_free(postroom_plugin_lookup_value_t *ptr);
-
-void postroom_tuple2_string_string_free(postroom_tuple2_string_string_t *ptr);
-
-void postroom_list_tuple2_string_string_free(postroom_list_tuple2_string_string_t *ptr);
 
 void postroom_plugin_lookup_known_contact_free(postroom_plugin_lookup_known_contact_t *ptr);
 
