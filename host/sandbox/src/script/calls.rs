@@ -6,13 +6,16 @@
 use super::lex::{Bracket, JsToken, Kind, Lexer};
 
 /// The functions that make an action, see `plugins/script/src/prelude.js`.
-const CONSTRUCTORS: [&str; 9] = [
+const CONSTRUCTORS: [&str; 12] = [
     "ticket",
     "note",
     "alert",
     "reply",
     "forward",
     "expect",
+    "update",
+    "close",
+    "decline",
     "ignore",
     "quarantine",
     "pass",
