@@ -494,12 +494,13 @@ pub enum MailCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum RuleCommand {
-    /// Show the decision for one mail, with time, memory and log; nothing is stored
+    /// Show the decision for each mail, with time, memory and log; nothing is stored
     Try {
         /// A .js or .ts file, a .wasm component, or `standard`
         rule: PathBuf,
-        /// The mail
-        mail: PathBuf,
+        /// The mails; `-` reads one from standard input
+        #[arg(required = true)]
+        mails: Vec<PathBuf>,
         /// Use the tenant, settings and grants of this mailbox
         #[arg(long)]
         mailbox: Option<String>,

@@ -189,13 +189,13 @@ fn main() -> ExitCode {
         }
         Command::Rule(RuleCommand::Try {
             rule,
-            mail,
+            mails,
             mailbox,
             config,
             output,
         }) => commands::rule::try_rule(
             &rule,
-            &mail,
+            &mails,
             &config.config,
             mailbox.as_deref(),
             output.json,

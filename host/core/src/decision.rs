@@ -177,7 +177,7 @@ pub struct Classified {
 pub struct RuleStep {
     /// The rule's name as configured.
     pub rule: String,
-    pub result: StepResult,
+    pub result: RuleOutcome,
     pub elapsed_us: u64,
     /// The peak memory of its instance.
     pub memory_bytes: u64,
@@ -185,7 +185,7 @@ pub struct RuleStep {
 
 named! {
     /// The result of one rule.
-    StepResult {
+    RuleOutcome {
         Passed = "passed",
         Decided = "decided",
         /// See the decision's troubles.

@@ -42,7 +42,7 @@ pub use context::{Client, ClientEvidence, Context, Thread, ThreadMethod};
 pub use counted::counted;
 pub use decision::{
     Action, Alert, AlertState, Classified, Decision, Expect, Note, Outcome, Refusal, Reply,
-    RuleStep, StepResult, Ticket, Trouble, TroubleKind, Value, Visibility,
+    RuleOutcome, RuleStep, Ticket, Trouble, TroubleKind, Value, Visibility,
 };
 pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use postroom_core::{
     Action, ActionKinds, Classified, Client, Completed, Context, Decision, DecisionLimits,
-    MAILBOX_RULE, MailboxPolicy, Message, Outcome, Refusal, ReplyPolicy, RuleStep, StepResult,
+    MAILBOX_RULE, MailboxPolicy, Message, Outcome, Refusal, ReplyPolicy, RuleOutcome, RuleStep,
     Thread, Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
@@ -406,9 +406,9 @@ impl ChainRun<'_> {
         self.steps.push(RuleStep {
             rule: asked.name.clone(),
             result: match (decided, failed) {
-                (true, _) => StepResult::Decided,
-                (false, true) => StepResult::Failed,
-                (false, false) => StepResult::Passed,
+                (true, _) => RuleOutcome::Decided,
+                (false, true) => RuleOutcome::Failed,
+                (false, false) => RuleOutcome::Passed,
             },
             elapsed_us: elapsed.map_or(0, |it| u64::try_from(it).unwrap_or(u64::MAX)),
             memory_bytes: cost.map_or(0, |cost| cost.memory_bytes as u64),

@@ -306,6 +306,30 @@ fn the_built_in_rule_is_tried_by_its_name() {
 }
 
 #[test]
+fn several_mails_are_tried_at_once_and_one_from_standard_input() {
+    let room = room();
+    room.write("a.eml", mail("first", "one"));
+    room.write("b.eml", mail("second", "two"));
+    let tried = room.rows(&["rule", "try", "standard", "a.eml", "b.eml"]);
+    let titles: Vec<_> = tried.iter().map(|it| &it["actions"][0]["title"]).collect();
+    assert_eq!(titles, ["first", "second"]);
+    assert_eq!(tried[1]["mail"], "b.eml");
+    let said = room.ok(&["rule", "try", "standard", "a.eml", "b.eml"]);
+    assert!(said.contains("\n\nb.eml:\nticket by standard"), "{said}");
+
+    let mut command = room.command(&["rule", "try", "standard", "-", "--json"]);
+    command.stdin(std::fs::File::open(room.path().join("b.eml")).unwrap());
+    let piped = command.output().unwrap();
+    let piped: serde_json::Value = serde_json::from_slice(&piped.stdout).unwrap();
+    assert_eq!(
+        (&piped["mail"], &piped["actions"][0]["title"]),
+        (&"-".into(), &"second".into())
+    );
+    let missing = room.postroom(&["rule", "try", "standard", "a.eml", "c.eml"]);
+    assert!(!missing.status.success() && both(&missing).contains("c.eml"));
+}
+
+#[test]
 fn a_time_on_the_command_line_is_written_as_in_the_configuration() {
     let room = room();
     for text in ["10 m", "1m30s", "PT10M", "10 minutes"] {

@@ -1,7 +1,7 @@
 //! One mail's whole story, from its repairs to the answers of the targets.
 
 use postroom_core::harmless::on_one_line;
-use postroom_core::{Action, StepResult, Thread};
+use postroom_core::{Action, RuleOutcome, Thread};
 use postroom_store::{DecisionRow, EarlierDecision, Listings, OutboxRow};
 use serde_json::json;
 
@@ -67,12 +67,12 @@ fn for_people(
     for step in &row.steps {
         let trouble = row.troubles.iter().find(|it| it.rule == step.rule);
         let how = match (step.result, trouble) {
-            (StepResult::Failed, Some(trouble)) => {
+            (RuleOutcome::Failed, Some(trouble)) => {
                 let at = trouble.location.as_deref();
                 let at = at.map_or_else(String::new, |at| format!(" at {at}"));
                 format!("failed{at}: {}: {}", trouble.kind, trouble.message)
             }
-            (StepResult::Decided, _) => match &row.decided_at {
+            (RuleOutcome::Decided, _) => match &row.decided_at {
                 Some(at) => format!("decided at {at}"),
                 None => "decided".into(),
             },
@@ -83,7 +83,7 @@ fn for_people(
             "rule",
             format!("{} {how} ({millis:.3} ms, {kib} KiB)", step.rule),
         );
-        if step.result == StepResult::Decided {
+        if step.result == RuleOutcome::Decided {
             for call in &row.called_from {
                 lines.fact("", format!("called from {call}"));
             }

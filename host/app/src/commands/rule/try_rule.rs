@@ -1,6 +1,7 @@
-//! `postroom rule try`: runs one rule on one mail and stores nothing.
+//! `postroom rule try`: runs one rule on mails and stores nothing.
 
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use postroom_core::lookup::{Query, QueryResult};
 use postroom_core::{Clock, parse};
-use postroom_sandbox::{Lookup, LookupError, NoKv, Run};
+use postroom_sandbox::{Lookup, LookupError, NoKv, Rule, Run};
 use serde_json::json;
 
 use crate::commands::check::wants::EXPECT_IS_NOT_WATCHED;
@@ -23,7 +24,7 @@ const MAIL_BYTES: u64 = 256 << 20;
 
 pub fn try_rule(
     rule: &Path,
-    mail: &Path,
+    mails: &[PathBuf],
     config: &Path,
     mailbox: Option<&str>,
     json: bool,
@@ -39,45 +40,93 @@ pub fn try_rule(
             "fallback cannot be tried: it makes a plain ticket of each mail that every rule of a mailbox passed"
         );
     }
-    let raw = postroom_files::read_argument(mail, MAIL_BYTES)
-        .with_context(|| mail.display().to_string())?;
-
     let sandbox = rulebook::sandbox(config.as_ref().map(|config| config.data_dir.as_path()), 1)?;
     let loaded = load_now(&sandbox, wanted).map_err(anyhow::Error::msg)?;
-    let message = Arc::new(parse(
-        &Bytes::from(raw),
-        &terms.parse_limits,
-        &terms.trusted,
-    ));
-    let context = terms.context(&message, Clock::system().now());
     let lookup = Arc::new(Listed(directory(config.as_ref(), &wanted.tenant)?));
-    let answer = terms.ask(&loaded, &message, context, Arc::new(NoKv), lookup)?;
-    let (run, answer) = (answer.run, answer.result);
-    let facts = json!({
-        "rule": wanted.rule.name,
-        "rule_hash": loaded.hash().hex(),
-        "outcome": answer.as_ref().ok().map(|done| done.as_ref().map_or("pass", |done| done.outcome.as_str())),
-        "actions": answer.as_ref().ok().and_then(|done| done.as_ref().map(|done| &done.actions)),
-        "refused": answer.as_ref().ok().and_then(|done| done.as_ref().map(|done| &done.refused)),
-        "trouble": answer.as_ref().err(),
-        "log": run.log,
-        "repairs": message.repairs,
-        "elapsed_us": u64::try_from(run.elapsed.as_micros()).unwrap_or(u64::MAX),
-        "memory_bytes": run.memory_bytes,
-        "decided_at": run.decided_at.as_ref().and_then(|path| path.first()),
-        "called_from": run.decided_at.as_ref().and_then(|path| path.get(1..)).unwrap_or_default(),
-    });
-    if json {
-        print(facts)?;
-    } else {
-        let origin = loaded.bundle().map(|_| origin(&run));
-        print(for_people(&facts, &run, wanted, origin)?)?;
+    let tried = Tried {
+        terms: &terms,
+        loaded: &loaded,
+        lookup,
+    };
+    let mut all = true;
+    for (number, mail) in mails.iter().enumerate() {
+        if !json && mails.len() > 1 {
+            let gap = if number == 0 { "" } else { "\n" };
+            print(format!("{gap}{}:", mail.display()))?;
+        }
+        all &= tried.on(mail, json)?;
     }
-    Ok(if answer.is_ok() {
+    Ok(if all {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Reads a mail from a file, or from standard input for `-`.
+fn read_mail(mail: &Path) -> anyhow::Result<Bytes> {
+    if mail == Path::new("-") {
+        let mut raw = Vec::new();
+        let mut input = std::io::stdin().lock().take(MAIL_BYTES + 1);
+        input.read_to_end(&mut raw).context("standard input")?;
+        if raw.len() as u64 > MAIL_BYTES {
+            bail!("the mail from standard input has more than {MAIL_BYTES} bytes");
+        }
+        return Ok(raw.into());
+    }
+    let raw = postroom_files::read_argument(mail, MAIL_BYTES);
+    Ok(raw.with_context(|| mail.display().to_string())?.into())
+}
+
+/// The rule under the terms of its tenant.
+struct Tried<'a> {
+    terms: &'a Terms,
+    loaded: &'a Rule,
+    lookup: Arc<Listed>,
+}
+
+impl Tried<'_> {
+    /// Runs the rule on one mail and prints the result. Returns whether the rule worked.
+    fn on(&self, mail: &Path, json: bool) -> anyhow::Result<bool> {
+        let (terms, loaded) = (self.terms, self.loaded);
+        let wanted = &terms.wanted;
+        let message = Arc::new(parse(
+            &read_mail(mail)?,
+            &terms.parse_limits,
+            &terms.trusted,
+        ));
+        let context = terms.context(&message, Clock::system().now());
+        let answer = terms.ask(
+            loaded,
+            &message,
+            context,
+            Arc::new(NoKv),
+            self.lookup.clone(),
+        )?;
+        let (run, answer) = (answer.run, answer.result);
+        let facts = json!({
+            "mail": mail,
+            "rule": wanted.rule.name,
+            "rule_hash": loaded.hash().hex(),
+            "outcome": answer.as_ref().ok().map(|done| done.as_ref().map_or("pass", |done| done.outcome.as_str())),
+            "actions": answer.as_ref().ok().and_then(|done| done.as_ref().map(|done| &done.actions)),
+            "refused": answer.as_ref().ok().and_then(|done| done.as_ref().map(|done| &done.refused)),
+            "trouble": answer.as_ref().err(),
+            "log": run.log,
+            "repairs": message.repairs,
+            "elapsed_us": u64::try_from(run.elapsed.as_micros()).unwrap_or(u64::MAX),
+            "memory_bytes": run.memory_bytes,
+            "decided_at": run.decided_at.as_ref().and_then(|path| path.first()),
+            "called_from": run.decided_at.as_ref().and_then(|path| path.get(1..)).unwrap_or_default(),
+        });
+        if json {
+            print(facts)?;
+        } else {
+            let origin = loaded.bundle().map(|_| origin(&run));
+            print(for_people(&facts, &run, wanted, origin)?)?;
+        }
+        Ok(answer.is_ok())
+    }
 }
 
 /// The tenant's contacts and assets from its files; there are no tickets and alerts.
