@@ -259,8 +259,8 @@ declare function alert(alert: {
 declare function reply(reply: { text: string | number; html?: Text }): Action;
 declare function forward(forward: { to: string | string[] }): Action;
 /**
- * A mail with this key should arrive in time: seconds, or a string such as "90m", "24h" or "7d". This version only records it with the
- * decision: it does not watch for the mail, and raises no alert if the mail is missing.
+ * A mail with this key should arrive in time: seconds, or a string such as "90m", "24h" or "7d". If none comes
+ * in time, the alert with this key is raised; the next mail with the key resolves it.
  */
 declare function expect(expect: { key: string | number; within: number | string }): Action;
 /** Makes no ticket, for this reason. */

@@ -240,6 +240,11 @@ impl Service {
         parts.spawn("retention", retention.serve());
         let freshness = line.freshness();
         parts.spawn("freshness", freshness.serve(self.stop.clone()));
+        let alerts = line.alerts();
+        parts.spawn(
+            "alert watch",
+            alerts.serve(self.time.clone(), self.stop.clone()),
+        );
         let clock = self.means.clock.clone();
         parts.spawn(
             "expiry notices",
@@ -361,6 +366,7 @@ impl Service {
             .filter(|(mailbox, _)| self.config.mailbox(mailbox).is_some())
             .map(|(_, mails)| mails)
             .sum();
+        self.means.line.alerts().look(&self.time).await?;
         drained.undelivered = self.deliver_once().await?;
         Ok(drained)
     }

@@ -1,4 +1,4 @@
-//! `decisions`, `items` and `ledger`: the recorded results, for people or as one JSON object per line.
+//! `decisions`, `items`, `expectations` and `ledger`: the recorded results, for people or as one JSON object per line.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
-use postroom_core::{Clock, ItemKind, MailboxState, Outcome};
+use postroom_core::{Clock, ItemKind, ItemSnapshot, MailboxState, Outcome};
 use postroom_store::{self as store, StoreError};
 use serde::Serialize;
 
@@ -58,6 +58,9 @@ pub fn items(
     let mut wanted = wanted(filter, json)?;
     wanted.kind = kind.map(|name| kind_of(&name)).transpose()?;
     let reader = open_listings(config)?;
+    if wanted.kind == Some(ItemKind::Alert) {
+        return alerts(json, reader.items(&wanted)?);
+    }
     list(
         json,
         reader.items(&wanted)?,
@@ -69,11 +72,71 @@ pub fn items(
                 row.id.to_string(),
                 name_of(&row.kind),
                 row.tenant.clone(),
-                row.ticket.clone().unwrap_or_default(),
+                row.ticket
+                    .clone()
+                    .or(row.alert_key.clone())
+                    .unwrap_or_default(),
                 row.state.clone(),
                 row.queue.clone().unwrap_or_default(),
                 row.title.clone().unwrap_or_default(),
                 row.updated.clone(),
+            ]
+        },
+    )
+}
+
+/// Lists alerts with what is down, and since when.
+fn alerts(json: bool, rows: store::Rows<ItemSnapshot>) -> anyhow::Result<ExitCode> {
+    list(
+        json,
+        rows,
+        &[
+            "id",
+            "tenant",
+            "key",
+            "state",
+            "severity",
+            "host",
+            "service",
+            "count",
+            "last seen",
+            "title",
+        ],
+        |row| {
+            let state = match row.held {
+                Some(held) => format!("{} ({held})", row.state),
+                None => row.state.clone(),
+            };
+            vec![
+                row.id.to_string(),
+                row.tenant.clone(),
+                row.alert_key.clone().unwrap_or_default(),
+                state,
+                row.priority.clone().unwrap_or_default(),
+                row.detail.host.clone().unwrap_or_default(),
+                row.detail.service.clone().unwrap_or_default(),
+                row.count.unwrap_or_default().to_string(),
+                row.last_seen.clone().unwrap_or_default(),
+                row.title.clone().unwrap_or_default(),
+            ]
+        },
+    )
+}
+
+pub fn expectations(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let rows = open_listings(config)?.expectations()?;
+    list(
+        json,
+        rows.into_iter().map(Ok),
+        &["due", "state", "tenant", "mailbox", "key", "last"],
+        |row| {
+            vec![
+                row.due.clone(),
+                row.state.to_owned(),
+                row.tenant.clone(),
+                row.mailbox.clone(),
+                row.key.clone(),
+                row.last.clone(),
             ]
         },
     )

@@ -1,13 +1,17 @@
 //! The store in a single SQLite file, with one thread that writes and a few connections that read.
 
 mod acks;
+mod alert_watch;
+mod alerts;
 mod brakes;
 mod commit;
 mod configurations;
 mod control;
 mod conversations;
+mod copies;
 mod directory;
 mod error;
+mod expectations;
 mod generations;
 mod history;
 mod ids;

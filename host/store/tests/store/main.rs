@@ -3,8 +3,10 @@
 // A test may panic on anything unexpected; clippy.toml allows that only in functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod alerts;
 mod authority;
 mod configurations;
+mod copies;
 mod crash;
 mod decisions;
 mod generations;
@@ -19,3 +21,4 @@ mod recorded;
 mod service_alerts;
 mod shadow;
 mod sqlite;
+mod tickets;
