@@ -92,21 +92,29 @@ fn damping<T>(
 }
 
 fn read_flapping(table: &Section) -> Option<FlappingLimit> {
-    let mut limit = FlappingLimit::default();
-    if let Some(item) = table.item("changes") {
-        limit.changes = item.integer(CHANGES)? as usize;
-    }
-    limit.within_ms = within_ms(table, limit.within_ms)?;
-    Some(limit)
+    let usual = FlappingLimit::default();
+    let changes = match table.item("changes") {
+        Some(item) => item.integer(CHANGES),
+        None => Some(usual.changes as u64),
+    };
+    let within_ms = within_ms(table, usual.within_ms);
+    Some(FlappingLimit {
+        changes: changes? as usize,
+        within_ms: within_ms?,
+    })
 }
 
 fn read_storm(table: &Section) -> Option<StormLimit> {
-    let mut limit = StormLimit::default();
-    if let Some(item) = table.item("alerts") {
-        limit.alerts = item.integer(STORM_ALERTS)?;
-    }
-    limit.within_ms = within_ms(table, limit.within_ms)?;
-    Some(limit)
+    let usual = StormLimit::default();
+    let alerts = match table.item("alerts") {
+        Some(item) => item.integer(STORM_ALERTS),
+        None => Some(usual.alerts),
+    };
+    let within_ms = within_ms(table, usual.within_ms);
+    Some(StormLimit {
+        alerts: alerts?,
+        within_ms: within_ms?,
+    })
 }
 
 fn within_ms(table: &Section, default: i64) -> Option<i64> {
@@ -182,13 +190,14 @@ fn patterns(table: &Section, key: &'static str) -> Option<Vec<String>> {
 
 fn read_time(table: &Section) -> Option<MaintenanceTime> {
     let days = table.item("days");
-    let zone = match table.item("zone") {
-        Some(item) => Some(read_zone(&item)?),
-        None => None,
-    };
+    let zone = table.item("zone").map(|item| read_zone(&item));
     let cure = "write when the maintenance begins and ends";
     let (from, until) = (table.required("from", cure), table.required("until", cure));
     let (from, until) = (from?, until?);
+    let zone = match zone {
+        Some(zone) => Some(zone?),
+        None => None,
+    };
     let Some(days) = days else {
         let from_ms = moment(&from, zone.as_ref())?;
         let until_ms = moment(&until, zone.as_ref())?;
