@@ -342,7 +342,7 @@ declare function forward(forward: { to: string | string[] }): Action;
  * fires; it resolves when one comes.
  */
 declare function expect(expect: { key: string | number; within: number | string }): Action;
-/** Changes a ticket, by default that of `ctx.thread`. What is omitted stays; tags and fields are added. */
+/** Changes a ticket, by default that of `ctx.thread`. What is omitted stays; tags replace all tags, fields those of the same names. */
 declare function update(update: {
   ticket?: Text;
   priority?: Text;

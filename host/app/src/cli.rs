@@ -107,6 +107,13 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// List the mails that rules expect, and whether they are overdue
+    Expectations {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Count mails and their outcomes per mailbox and day; exit code 1 when the counts do not balance
     Ledger {
         #[command(flatten)]

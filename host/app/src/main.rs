@@ -54,6 +54,9 @@ fn main() -> ExitCode {
             kind,
             output,
         } => commands::listings::items(&config.config, &filter, kind, output.json),
+        Command::Expectations { config, output } => {
+            commands::listings::expectations(&config.config, output.json)
+        }
         Command::Ledger {
             config,
             mailbox,

@@ -241,6 +241,11 @@ impl Service {
         let freshness = line.freshness();
         parts.spawn("freshness", freshness.serve(self.stop.clone()));
         parts.spawn("mail again", line.again().serve(self.stop.clone()));
+        let alerts = line.alerts();
+        parts.spawn(
+            "alert watch",
+            alerts.serve(self.time.clone(), self.stop.clone()),
+        );
         let clock = self.means.clock.clone();
         parts.spawn(
             "expiry notices",
@@ -362,6 +367,7 @@ impl Service {
             .filter(|(mailbox, _)| self.config.mailbox(mailbox).is_some())
             .map(|(_, mails)| mails)
             .sum();
+        self.means.line.alerts().look(&self.time).await?;
         drained.undelivered = self.deliver_once().await?;
         Ok(drained)
     }

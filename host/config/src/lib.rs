@@ -1,6 +1,7 @@
 //! The configuration: TOML is parsed once into these types, so that no later code has to validate them.
 
 mod accounts;
+mod alerts;
 mod authentication;
 mod bare;
 mod changes;
@@ -56,8 +57,8 @@ pub use targets::{
     EwsOutgoing, GraphOutgoing, OutgoingConfig, SUBMISSION, SinkConfig, SmtpConfig, WebhookConfig,
 };
 pub use types::{
-    Config, Credential, DirectoryFile, LineLimits, MailLogin, MailboxConfig, OnFailure, Outgoing,
-    RuleConfig, RuleKind, RuleUse, Server, SessionUse, Sink, SizeLimits, Tenant,
+    Config, Credential, DirectoryFile, Duplicates, LineLimits, MailLogin, MailboxConfig, OnFailure,
+    Outgoing, RuleConfig, RuleKind, RuleUse, Server, SessionUse, Sink, SizeLimits, Tenant,
 };
 pub use update::{Snapshot, Update};
 pub use values::duration_of;
@@ -324,7 +325,8 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         sink_places,
     ] = places;
     let (profiles, facts) = profiles::read(profiles, &names);
-    let (tenants, settings) = tenants::read(tenants, &tenant_limits);
+    let alerts = alerts::read(&root, &names.tenants);
+    let (tenants, settings) = tenants::read(tenants, &tenant_limits, &alerts);
     let outgoing = outgoing::read(outgoing, &names, &facts, proxies.as_ref());
     let mailboxes = mailboxes::read(
         mailboxes,

@@ -6,11 +6,12 @@ use std::path::Path;
 use postroom_core::Grants;
 use postroom_core::{ActionKind, ActionKinds};
 
+use super::alerts::{self, AlertsConfig};
 use super::limits::{self, TenantLimits};
 use super::profiles::sound_directory;
 use super::reader::{Item, Section};
 use super::rules::ChainConfig;
-use super::{DirectoryFile, OnFailure, Tenant, rules};
+use super::{DirectoryFile, Duplicates, OnFailure, Tenant, rules};
 use crate::suggest::hint;
 
 /// The rules that tenants name outside of chains, with their positions.
@@ -29,12 +30,14 @@ struct SettingsKey<'r> {
 pub fn read<'r>(
     entries: Vec<(&'r str, Item<'r>)>,
     all_limits: &TenantLimits,
+    all_alerts: &AlertsConfig,
 ) -> (Vec<Tenant>, SettingsKeys<'r>) {
     let mut keys = SettingsKeys::default();
     let mut domains = HashMap::new();
+    let all = (all_limits, all_alerts);
     let tenants = entries
         .into_iter()
-        .filter_map(|(name, item)| read_one(name, &item, all_limits, &mut keys, &mut domains))
+        .filter_map(|(name, item)| read_one(name, &item, all, &mut keys, &mut domains))
         .collect();
     (tenants, keys)
 }
@@ -42,7 +45,7 @@ pub fn read<'r>(
 fn read_one<'r>(
     name: &'r str,
     item: &Item<'r>,
-    all_limits: &TenantLimits,
+    (all_limits, all_alerts): (&TenantLimits, &AlertsConfig),
     keys: &mut SettingsKeys<'r>,
     taken: &mut HashMap<String, (&'r str, String)>,
 ) -> Option<Tenant> {
@@ -79,6 +82,11 @@ fn read_one<'r>(
     let contacts = directory_file(&section, "contacts");
     let assets = directory_file(&section, "assets");
     let limits = limits::read_tenant(&section, all_limits);
+    let alerts = alerts::read_tenant(name, &section, all_alerts);
+    let duplicates = match section.item("duplicates") {
+        Some(item) => item.choice(&Duplicates::ALL, &[]),
+        None => Some(Duplicates::One),
+    };
     let rule_tests = match section.item("rule_tests") {
         Some(item) => item.flag(),
         None => Some(false),
@@ -137,6 +145,8 @@ fn read_one<'r>(
         test_limits: limits.tests,
         mails_per_minute: limits.mails_per_minute,
         rule_tests: rule_tests?,
+        alerts,
+        duplicates: duplicates?,
     })
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
 use postroom_core::{
-    Address, After, AutomaticLimits, Grants, ItemKind, Limits, MailboxPolicy, StrikeLimits,
-    TestLimits,
+    Address, After, AlertPolicy, AutomaticLimits, Grants, ItemKind, Limits, MailboxPolicy,
+    StrikeLimits, TestLimits,
 };
 use postroom_net::{Proxies, TlsMode};
 use rustls_pki_types::CertificateDer;
@@ -131,6 +131,23 @@ pub struct Tenant {
     pub mails_per_minute: Option<u32>,
     /// Whether a rule whose own tests fail must not go live.
     pub rule_tests: bool,
+    /// Which changes of its alerts reach the sinks.
+    pub alerts: AlertPolicy,
+    pub duplicates: Duplicates,
+}
+
+/// What becomes of the copies of one mail in a tenant's mailboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Duplicates {
+    /// The first is decided, and the others are ignored.
+    #[default]
+    One,
+    /// Each is decided.
+    Each,
+}
+
+impl Duplicates {
+    pub const ALL: [(&str, Self); 2] = [("one", Self::One), ("each", Self::Each)];
 }
 
 /// A CSV or TOML file below the configuration's folder.

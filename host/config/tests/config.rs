@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use postroom_auth::{Endpoints, Need, Profile, Provider, Resource};
-use postroom_config::{Config, Problems, RuleKind};
-use postroom_core::Limits;
+use postroom_config::{Config, Duplicates, Problems, RuleKind};
+use postroom_core::{AlertPolicy, Limits};
 
 const CLIENT_SECRET: &str = "hunter2-never-shown";
 const CLIENT_CERTIFICATE: &str = include_str!("../../../tests/cases/keys/test-pkcs1.pem");
@@ -288,6 +288,11 @@ fn summary(config: &Config) -> String {
                 .mails_per_minute
                 .map_or(String::new(), |rate| format!(" mails_per_minute {rate}"))
         ));
+        let usual = (AlertPolicy::default(), Duplicates::One);
+        if (&tenant.alerts, tenant.duplicates) != (&usual.0, usual.1) {
+            let duplicates = tenant.duplicates;
+            lines.push(format!("  duplicates {duplicates:?} {:?}", tenant.alerts));
+        }
         for (what, file) in [("contacts", &tenant.contacts), ("assets", &tenant.assets)] {
             if let Some(file) = file {
                 lines.push(format!(

@@ -6,9 +6,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::context::Context;
-use crate::decision::{Action, Outcome, Refusal, Reply, Ticket, Trouble, TroubleKind, Value};
+use crate::decision::{
+    Action, Outcome, Refusal, Reply, Ticket, TicketClose, TicketStatus, TicketUpdate, Trouble,
+    TroubleKind, Value,
+};
 use crate::effects::is_own_address;
-use crate::grants::{ActionKinds, not_granted};
+use crate::grants::{ActionKind, ActionKinds, not_granted};
 use crate::message::{Classification, Message};
 
 /// The header that marks our own outgoing mail, so that two Postrooms do not reply to each other for ever.
@@ -171,6 +174,11 @@ pub enum InvalidDecision {
     Twice(&'static str),
     #[error("a note without a ticket: the mail belongs to no thread and the note names none")]
     NoteWithoutTicket,
+    #[error("{0} without a ticket: the mail belongs to no thread and the {0} names none")]
+    WithoutTicket(&'static str),
+    /// The mail may not change the ticket, and nothing else of the decision accounts for the mail.
+    #[error("{kind} refused: {reason}")]
+    Unauthorised { kind: &'static str, reason: String },
     #[error("{0} with an empty key")]
     EmptyKey(&'static str),
     #[error("{kind} with a key over {most} characters")]
@@ -252,6 +260,11 @@ pub fn complete(
                 }
                 recipients.add(to.iter().map(String::as_str), manners.limits)
             }),
+            Action::Update(TicketUpdate { ticket, status, .. }) => {
+                against_change(ticket.as_deref(), context)
+                    .or_else(|| status.as_deref().and_then(against_status))
+            }
+            Action::Close(TicketClose { ticket, .. }) => against_change(ticket.as_deref(), context),
             _ => None,
         };
         match against {
@@ -264,7 +277,46 @@ pub fn complete(
         }
     }
     completed.repairs = cutter.repairs;
+    if outcome.is_none() {
+        check_accounted(&completed)?;
+    }
     Ok(completed)
+}
+
+/// Fails if a decision of side actions has none left because changes of tickets are refused: the mail would be lost.
+fn check_accounted(completed: &Completed) -> Result<(), InvalidDecision> {
+    let mut left = completed.actions.iter();
+    if left.any(|action| !matches!(action, Action::Ignore { .. })) {
+        return Ok(());
+    }
+    let changes = |kind: ActionKind| matches!(kind, ActionKind::Update | ActionKind::Close);
+    let mut refused = completed.refused.iter();
+    match refused.find(|it| changes(it.action.kind())) {
+        Some(refusal) => Err(InvalidDecision::Unauthorised {
+            kind: refusal.action.kind().as_str(),
+            reason: refusal.reason.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Returns why a mail may not change a ticket. A rule may name any ticket of its tenant, such as one that it looked up; the ticket of
+/// the mail's own thread is changed only for a sender who may write to it.
+fn against_change(ticket: Option<&str>, context: &Context) -> Option<String> {
+    let thread = context.thread.as_ref().filter(|it| !it.authorised)?;
+    (ticket == Some(&*thread.ticket))
+        .then(|| format!("the sender has no authority over {}", thread.ticket))
+}
+
+fn against_status(status: &str) -> Option<String> {
+    TicketStatus::from_name(status).is_none().then(|| {
+        let known: Vec<_> = TicketStatus::ALL.iter().map(|it| it.name()).collect();
+        format!(
+            "\"{}\" is not a status: write one of {}",
+            shortened(status, 80),
+            known.join(", ")
+        )
+    })
 }
 
 /// Returns the decision of the built-in `fallback`: a plain ticket, so that no mail is lost. It is tagged
@@ -300,6 +352,8 @@ fn disposition(actions: &[Action]) -> Result<Option<Outcome>, InvalidDecision> {
             Action::Reply(_)
             | Action::Forward { .. }
             | Action::Expect(_)
+            | Action::Update(_)
+            | Action::Close(_)
             | Action::Custom { .. } => {
                 continue;
             }
@@ -353,17 +407,7 @@ fn fill(
     match action {
         Action::Ticket(ticket) => fill_ticket(ticket, mail, cutter),
         Action::Note(note) => {
-            if note
-                .ticket
-                .as_deref()
-                .is_none_or(|number| number.trim().is_empty())
-            {
-                let thread = context
-                    .thread
-                    .as_ref()
-                    .ok_or(InvalidDecision::NoteWithoutTicket)?;
-                note.ticket = Some(thread.ticket.clone());
-            }
+            fill_number(&mut note.ticket, context).ok_or(InvalidDecision::NoteWithoutTicket)?;
             cutter.body(
                 note.body.get_or_insert_with(|| mail.reply.clone()),
                 "note's body",
@@ -391,10 +435,35 @@ fn fill(
                 return Err(InvalidDecision::ExpectAtOnce);
             }
         }
+        Action::Update(update) => {
+            fill_number(&mut update.ticket, context)
+                .ok_or(InvalidDecision::WithoutTicket("update"))?;
+            cutter.word(&mut update.queue, "queue");
+            cutter.word(&mut update.priority, "priority");
+            cutter.fields(&mut update.fields);
+            if let Some(tags) = &mut update.tags {
+                cutter.tags(tags);
+            }
+        }
+        Action::Close(close) => {
+            fill_number(&mut close.ticket, context)
+                .ok_or(InvalidDecision::WithoutTicket("close"))?;
+            if let Some(reason) = &mut close.reason {
+                cutter.reason(reason);
+            }
+        }
         Action::Custom { name, .. } => cutter.key(name, "a custom action")?,
         Action::Forward { .. } => {}
     }
     Ok(())
+}
+
+/// Fills in the thread's ticket if none is named. Returns `None` if there is no thread either.
+fn fill_number(ticket: &mut Option<String>, context: &Context) -> Option<()> {
+    if ticket.as_deref().is_none_or(|it| it.trim().is_empty()) {
+        *ticket = Some(context.thread.as_ref()?.ticket.clone());
+    }
+    Some(())
 }
 
 fn fill_ticket(ticket: &mut Ticket, mail: &Message, cutter: &mut Cutter<'_>) {

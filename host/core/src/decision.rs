@@ -92,6 +92,47 @@ pub struct Expect {
     pub within_secs: u64,
 }
 
+/// A change of the named ticket, or of the context's thread if none is named. What is left out stays as it is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TicketUpdate {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Replace all tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// Replace the fields of the same names; others stay.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, Value>,
+    /// The name of a [`TicketStatus`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+}
+
+/// Closes the named ticket, or the context's thread if none is named.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TicketClose {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+named! {
+    /// The status of a ticket.
+    TicketStatus {
+        Open = "open",
+        /// Waits for somebody else, and is found like an open one.
+        Pending = "pending",
+        Closed = "closed",
+    }
+}
+
 /// One action that a rule requests. In JSON: `{"kind":"ticket","title":…}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -104,6 +145,8 @@ pub enum Action {
     Ignore { reason: String },
     Quarantine { reason: String },
     Expect(Expect),
+    Update(TicketUpdate),
+    Close(TicketClose),
     Custom { name: String, payload: Value },
 }
 

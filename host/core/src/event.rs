@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert_state::HoldReason;
 use crate::decision::Value;
 
 /// The kind of an item.
@@ -29,7 +30,7 @@ pub struct ItemSnapshot {
     pub priority: Option<String>,
     pub queue: Option<String>,
     pub fields: BTreeMap<String, Value>,
-    /// `open` for a ticket, `public` or `internal` for a note, `firing` or `resolved` for an alert.
+    /// `open`, `pending` or `closed` for a ticket, `public` or `internal` for a note, `firing` or `resolved` for an alert.
     pub state: String,
     /// RFC 3339 in UTC; for an alert, the time of its first mail.
     pub created: String,
@@ -40,6 +41,19 @@ pub struct ItemSnapshot {
     /// The number of mails of an alert; for an alert of Postroom itself, the number of its changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// The earliest and the latest time at which an alert's mails were sent, RFC 3339 in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<String>,
+    /// Why the changes of an alert are recorded and not delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HoldReason>,
+    /// When a ticket was closed, RFC 3339 in UTC, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close_reason: Option<String>,
     /// True if only old mail made it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub old: bool,
@@ -65,6 +79,10 @@ pub struct ItemDetail {
 pub enum EventKind {
     #[serde(rename = "ticket.created")]
     TicketCreated,
+    #[serde(rename = "ticket.updated")]
+    TicketUpdated,
+    #[serde(rename = "ticket.closed")]
+    TicketClosed,
     #[serde(rename = "note.created")]
     NoteCreated,
     #[serde(rename = "alert.firing")]
@@ -87,4 +105,16 @@ pub struct Event {
     /// Without angle brackets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+}
+
+impl ItemSnapshot {
+    /// Returns the item as an event shows it: a flapping alert is firing, whatever its last mail reported, and says so.
+    pub fn announced_as(mut self, kind: EventKind) -> Self {
+        if kind == EventKind::AlertFiring && self.held == Some(HoldReason::Flapping) {
+            self.state = "firing".to_owned();
+            let title = self.title.get_or_insert_default();
+            title.push_str(" (flapping)");
+        }
+        self
+    }
 }

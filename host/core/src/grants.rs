@@ -16,11 +16,13 @@ pub enum ActionKind {
     Ignore,
     Quarantine,
     Expect,
+    Update,
+    Close,
     Custom,
 }
 
 impl ActionKind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Ticket,
         Self::Note,
         Self::Alert,
@@ -29,6 +31,8 @@ impl ActionKind {
         Self::Ignore,
         Self::Quarantine,
         Self::Expect,
+        Self::Update,
+        Self::Close,
         Self::Custom,
     ];
 
@@ -42,6 +46,8 @@ impl ActionKind {
             Self::Ignore => "ignore",
             Self::Quarantine => "quarantine",
             Self::Expect => "expect",
+            Self::Update => "update",
+            Self::Close => "close",
             Self::Custom => "custom",
         }
     }
@@ -50,7 +56,12 @@ impl ActionKind {
     pub fn is_disposition(self) -> bool {
         match self {
             Self::Ticket | Self::Note | Self::Alert | Self::Ignore | Self::Quarantine => true,
-            Self::Reply | Self::Forward | Self::Expect | Self::Custom => false,
+            Self::Reply
+            | Self::Forward
+            | Self::Expect
+            | Self::Update
+            | Self::Close
+            | Self::Custom => false,
         }
     }
 
@@ -70,6 +81,8 @@ impl Action {
             Action::Ignore { .. } => ActionKind::Ignore,
             Action::Quarantine { .. } => ActionKind::Quarantine,
             Action::Expect(_) => ActionKind::Expect,
+            Action::Update(_) => ActionKind::Update,
+            Action::Close(_) => ActionKind::Close,
             Action::Custom { .. } => ActionKind::Custom,
         }
     }

@@ -1,11 +1,13 @@
 //! Postroom's domain: mails, the context of a rule, decisions, and the logic that needs no I/O.
 
 pub mod acknowledgement;
+pub mod alert_state;
 pub mod backoff;
 pub mod classify;
 pub mod clock;
 pub mod complete;
 pub mod context;
+mod copies;
 mod counted;
 pub mod decision;
 pub mod effects;
@@ -35,14 +37,17 @@ pub mod thread;
 mod touches;
 
 pub use acknowledgement::After;
+pub use alert_state::AlertPolicy;
 pub use backoff::{Backoff, backoff};
 pub use clock::{Clock, ClockHand};
 pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
 pub use context::{Client, ClientEvidence, Context, Thread, ThreadMethod};
+pub use copies::{COPIES_RULE, COPY_WINDOW_MS, copy_decision, copy_marks, hides_copies};
 pub use counted::counted;
 pub use decision::{
     Action, Alert, AlertState, Classified, Decision, Expect, Note, Outcome, Refusal, Reply,
-    RuleOutcome, RuleStep, Ticket, Trouble, TroubleKind, Value, Visibility,
+    RuleOutcome, RuleStep, Ticket, TicketClose, TicketStatus, TicketUpdate, Trouble, TroubleKind,
+    Value, Visibility,
 };
 pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};

@@ -47,13 +47,13 @@ impl Action {
     /// Returns which records the commit of this action changes.
     pub fn touches(&self) -> Touches {
         match self {
-            Self::Ticket(_) | Self::Note(_) => Touches::TICKETS,
-            Self::Alert(_) => Touches::ALERTS,
+            Self::Ticket(_) | Self::Note(_) | Self::Update(_) | Self::Close(_) => Touches::TICKETS,
+            // A mail that was waited for resolves the alert about it.
+            Self::Alert(_) | Self::Expect(_) => Touches::ALERTS,
             Self::Reply(_)
             | Self::Forward { .. }
             | Self::Ignore { .. }
             | Self::Quarantine { .. }
-            | Self::Expect(_)
             | Self::Custom { .. } => Touches::NOTHING,
         }
     }
@@ -85,6 +85,8 @@ mod tests {
         for action in [
             Action::Ticket(Ticket::default()),
             Action::Note(Note::default()),
+            Action::Update(Default::default()),
+            Action::Close(Default::default()),
         ] {
             let touches = action.touches();
             assert!(touches.overlap(ticket));

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use postroom_config::Duplicates;
 use postroom_core::{
-    Action, ContentHash, Decision, Message, Outcome, OverLimit, RawMessage, counted, message_id,
-    parse, synthetic_message_id,
+    Action, ContentHash, Decision, Message, Outcome, OverLimit, RawMessage, copy_decision,
+    copy_marks, counted, message_id, parse, synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
-use postroom_store::{Conclusion, Facts, NewMail, PendingMail, StoreError};
+use postroom_store::{Conclusion, DecisionId, Facts, NewMail, PendingMail, StoreError};
 use tracing::Span;
 
 use super::fair::Work;
@@ -59,6 +60,8 @@ impl Parsed {
 pub struct Decided {
     pub mail: PendingMail,
     pub result: Result<ChainOutcome, LineFailure>,
+    /// What the mail's copies have in common with it, if they are not decided.
+    pub copy_marks: Vec<ContentHash>,
     content: Content,
 }
 
@@ -94,6 +97,7 @@ impl Parsed {
         Decided {
             mail: self.mail,
             result: Ok(outcome),
+            copy_marks: Vec::new(),
             content: self.content,
         }
     }
@@ -331,6 +335,7 @@ fn decide_one(
     parsed: Parsed,
 ) -> Decided {
     let Parsed { mail, content } = parsed;
+    let mut marks = Vec::new();
     let result = match &content {
         Content::Failed(reason) => Err(LineFailure::Defect(reason.clone())),
         Content::Unreadable(reason, _) | Content::GivenUp(reason, _) => {
@@ -338,7 +343,13 @@ fn decide_one(
         }
         Content::Message(message) => {
             let walked = catch_unwind(AssertUnwindSafe(|| {
-                walk_chain(line, mailbox, chain, directory, &mail, message)
+                if mailbox.duplicates == Duplicates::One {
+                    marks = copy_marks(message);
+                }
+                match first_copy(line, mailbox, &mail, message, &marks)? {
+                    Some(first) => Ok(copy_of(first, chain.generation)),
+                    None => walk_chain(line, mailbox, chain, directory, &mail, message),
+                }
             }));
             match walked {
                 Ok(Ok(answer)) if mail.released => Ok(answer.released(message)),
@@ -354,7 +365,32 @@ fn decide_one(
     Decided {
         mail,
         result,
+        copy_marks: marks,
         content,
+    }
+}
+
+/// Returns the mail that this one is a copy of, if that is decided.
+fn first_copy(
+    line: &Line,
+    mailbox: &Mailbox,
+    mail: &PendingMail,
+    message: &Message,
+    marks: &[ContentHash],
+) -> Result<Option<DecisionId>, StoreError> {
+    if marks.is_empty() {
+        return Ok(None);
+    }
+    let confirmed = message.authentication.confirms_sender();
+    line.facts
+        .first_copy(&mailbox.tenant, marks, confirmed, mail.received_ms)
+}
+
+fn copy_of(first: DecisionId, generation: u64) -> ChainOutcome {
+    let decision = copy_decision(first.0, env!("CARGO_PKG_VERSION"), generation);
+    ChainOutcome {
+        conclusion: Arc::new(Conclusion::of(decision)),
+        spent: Vec::new(),
     }
 }
 
@@ -466,29 +502,24 @@ impl RuleMemory {
 
 /// Returns the line's own quarantine, for a mail that no rule saw.
 fn set_aside(reason: String, generation: u64) -> ChainOutcome {
-    let conclusion = Conclusion {
-        decision: Decision {
-            outcome: Outcome::Quarantined,
-            actions: vec![Action::Quarantine { reason }],
-            refused: Vec::new(),
-            rule: FALLBACK.into(),
-            rule_hash: env!("CARGO_PKG_VERSION").into(),
-            generation,
-            thread: None,
-            client: None,
-            classified: None,
-            steps: Vec::new(),
-            troubles: Vec::new(),
-            repairs: Vec::new(),
-            log: Vec::new(),
-            elapsed_us: 0,
-            decided_at: None,
-            called_from: Vec::new(),
-        },
-        kv_reads: Vec::new(),
-        kv_writes: Vec::new(),
-        lookups: Vec::new(),
-    };
+    let conclusion = Conclusion::of(Decision {
+        outcome: Outcome::Quarantined,
+        actions: vec![Action::Quarantine { reason }],
+        refused: Vec::new(),
+        rule: FALLBACK.into(),
+        rule_hash: env!("CARGO_PKG_VERSION").into(),
+        generation,
+        thread: None,
+        client: None,
+        classified: None,
+        steps: Vec::new(),
+        troubles: Vec::new(),
+        repairs: Vec::new(),
+        log: Vec::new(),
+        elapsed_us: 0,
+        decided_at: None,
+        called_from: Vec::new(),
+    });
     ChainOutcome {
         conclusion: Arc::new(conclusion),
         spent: Vec::new(),

@@ -320,6 +320,7 @@ impl Intake {
             // A mailbox whose mail must wait for more than its tenant's rate is not fresh, however often it is checked.
             if !self.crowded && self.is_loaded() {
                 line.freshness.checked(&mailbox.name);
+                line.alerts.checked(&mailbox.name);
             }
             if working || more || told.acknowledged || fetched.is_some() {
                 continue;

@@ -6,6 +6,7 @@
 //! ```
 
 mod again;
+pub mod alert_watch;
 mod breaker;
 pub mod bus;
 pub mod clock;
@@ -48,6 +49,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use again::Again;
+use alert_watch::AlertWatch;
 use arc_swap::ArcSwap;
 use bus::Publisher;
 use decide::{Decided, LineFailure, Parsed};
@@ -92,6 +94,7 @@ pub struct Line {
     dials: Arc<DialLimits>,
     freshness: Arc<Freshness>,
     again: Arc<Again>,
+    alerts: Arc<AlertWatch>,
     /// How much of the outbox each tenant may fill.
     room: OutboxRoom,
     events: Publisher,
@@ -125,7 +128,9 @@ impl Line {
         let outbox_filled = watch::Sender::new(());
         let limits = &config.limits;
         let freshness = Freshness::new(config, store.clone(), outbox_filled.clone());
+        let alerts = AlertWatch::new(config, store.clone(), clock.clone(), outbox_filled.clone());
         Self {
+            alerts: Arc::new(alerts),
             fetches: FetchSlots::new(limits.fetches_per_tenant),
             dials: Arc::new(DialLimits::new(
                 limits.dials_per_host,
@@ -154,6 +159,7 @@ impl Line {
         let after = Settings::of(config, Some(&before));
         self.settings.store(Arc::new(after));
         self.freshness.configure(config, Instant::now());
+        self.alerts.configure(config);
     }
 
     /// Returns the current settings. The returned ones stay the same, whatever is applied meanwhile.
@@ -169,6 +175,11 @@ impl Line {
 
     pub fn freshness(&self) -> Arc<Freshness> {
         self.freshness.clone()
+    }
+
+    /// Returns the watch over what becomes due without a mail.
+    pub fn alerts(&self) -> Arc<AlertWatch> {
+        self.alerts.clone()
     }
 
     /// Returns the limits on connection attempts of all mailboxes.
@@ -319,7 +330,10 @@ impl Line {
                     mail: mail.mail.id,
                     message_id: mail.mail.message_id.clone(),
                     subject: mail.message().map(|it| it.subject.clone()),
-                    conclusion: answer.conclusion.clone(),
+                    conclusion: match &committed.instead {
+                        Some(instead) => instead.clone(),
+                        None => answer.conclusion.clone(),
+                    },
                     committed,
                 })
             });
@@ -451,7 +465,7 @@ impl Repeats {
     }
 }
 
-/// Splits a batch into waves so that no mail shares a wave with the mail it replies to.
+/// Splits a batch into waves so that no mail shares a wave with the mail it replies to, or with a copy of itself.
 fn waves(mails: Vec<Parsed>) -> VecDeque<Vec<Parsed>> {
     let mut waves = VecDeque::new();
     let mut wave = Vec::new();
@@ -460,7 +474,7 @@ fn waves(mails: Vec<Parsed>) -> VecDeque<Vec<Parsed>> {
         let answers = parsed
             .message()
             .is_some_and(|mail| mail.references.iter().any(|id| ids.contains(id)));
-        if answers {
+        if answers || ids.contains(&parsed.mail.message_id) {
             waves.push_back(std::mem::take(&mut wave));
             ids.clear();
         }
@@ -483,7 +497,11 @@ fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict>
     let message = decided.message().map(|message| &**message);
     let message_id = decided.mail.message_id.clone();
     let settings = line.settings();
-    let mail = MailFacts::of(message_id, message, |email| settings.is_own(email));
+    let facts = MailFacts::of(message_id, message, |email| settings.is_own(email));
+    let mail = MailFacts {
+        copy_marks: decided.copy_marks.clone(),
+        ..facts
+    };
     Some(Verdict {
         journal: decided.mail.id,
         conclusion: answer.conclusion.clone(),

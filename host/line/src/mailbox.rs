@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postroom_config::{Config, MailboxConfig, SessionUse, SizeLimits};
+use postroom_config::{Config, Duplicates, MailboxConfig, SessionUse, SizeLimits};
 use postroom_core::{After, ItemKind, MailboxPolicy, OutgoingRoute, Outlets, Routes};
 use tracing::Span;
 
@@ -20,6 +20,7 @@ pub struct Mailbox {
     pub policy: MailboxPolicy,
     pub size: SizeLimits,
     pub session: SessionUse,
+    pub duplicates: Duplicates,
 }
 
 impl Mailbox {
@@ -35,11 +36,11 @@ impl Mailbox {
             .outgoing
             .as_deref()
             .and_then(|name| config.outgoing(name));
+        let tenant = config.tenant(&mailbox.tenant);
         Self {
             name: mailbox.name.clone(),
             tenant: mailbox.tenant.clone(),
-            domains: config
-                .tenant(&mailbox.tenant)
+            domains: tenant
                 .map(|tenant| tenant.domains.clone())
                 .unwrap_or_default(),
             trusted: mailbox.trusted.clone(),
@@ -48,6 +49,7 @@ impl Mailbox {
             policy: mailbox.policy.clone(),
             size: mailbox.size,
             session: mailbox.session,
+            duplicates: tenant.map(|it| it.duplicates).unwrap_or_default(),
             outlets: Arc::new(Outlets {
                 routes: Routes {
                     ticket: takers(ItemKind::Ticket),
@@ -60,6 +62,7 @@ impl Mailbox {
                     from_domain: way.from.domain().to_owned(),
                     automatic: config.limits.automatic,
                 }),
+                alerts: tenant.map(|it| it.alerts.clone()).unwrap_or_default(),
             }),
         }
     }

@@ -380,20 +380,24 @@ impl ChainRun<'_> {
         }
     }
 
-    /// Checks that a note names an open or closed ticket of its own tenant; another tenant's does not exist for it.
+    /// Checks that notes and changes name open or closed tickets of their own tenant; another tenant's does not exist for it.
     fn on_known_tickets(
         &self,
         completed: Completed,
     ) -> Result<Result<Completed, String>, StoreError> {
         for action in &completed.actions {
-            if let Action::Note(note) = action {
-                let number = note.ticket.as_deref().unwrap_or_default();
-                if !self.place.capabilities.ticket_exists(number)? {
-                    return Ok(Err(format!(
-                        "a note on {number}, which is not a ticket of {}",
-                        self.context.tenant
-                    )));
-                }
+            let (what, number) = match action {
+                Action::Note(note) => ("a note on", &note.ticket),
+                Action::Update(update) => ("an update of", &update.ticket),
+                Action::Close(close) => ("a close of", &close.ticket),
+                _ => continue,
+            };
+            let number = number.as_deref().unwrap_or_default();
+            if !self.place.capabilities.ticket_exists(number)? {
+                return Ok(Err(format!(
+                    "{what} {number}, which is not a ticket of {}",
+                    self.context.tenant
+                )));
             }
         }
         Ok(Ok(completed))

@@ -31,10 +31,7 @@ pub(crate) fn actions(
     }
     let mut actions = Vec::with_capacity(list.len());
     for one in list {
-        match one {
-            types::Action::Decline(text) => actions.extend(declined(text)),
-            one => actions.push(action(one, limits)?),
-        }
+        action(one, limits, &mut actions)?;
     }
     Ok(Some(actions))
 }
@@ -53,8 +50,17 @@ fn declined(text: String) -> [Action; 2] {
     ]
 }
 
-fn action(action: types::Action, limits: &Limits) -> Result<Action, RuleTrouble> {
-    Ok(match action {
+/// Adds an action; a decline is two.
+fn action(
+    action: types::Action,
+    limits: &Limits,
+    actions: &mut Vec<Action>,
+) -> Result<(), RuleTrouble> {
+    actions.push(match action {
+        types::Action::Decline(text) => {
+            actions.extend(declined(text));
+            return Ok(());
+        }
         types::Action::Ticket(ticket) => Action::Ticket(decision::Ticket {
             title: ticket.title,
             body: ticket.body,
@@ -96,12 +102,24 @@ fn action(action: types::Action, limits: &Limits) -> Result<Action, RuleTrouble>
             key: key("an expectation's key", expect.key, limits)?,
             within_secs: expect.within_secs,
         }),
-        types::Action::Update(_) | types::Action::Close(_) | types::Action::Decline(_) => todo!(),
+        types::Action::Update(update) => Action::Update(decision::TicketUpdate {
+            ticket: update.ticket,
+            priority: update.priority,
+            queue: update.queue,
+            tags: update.tags,
+            fields: fields(update.fields, limits)?,
+            status: update.status,
+        }),
+        types::Action::Close(close) => Action::Close(decision::TicketClose {
+            ticket: close.ticket,
+            reason: close.reason,
+        }),
         types::Action::Custom(custom) => Action::Custom {
             payload: json("a custom action's payload", &custom.payload, limits)?,
             name: key("a custom action's name", custom.name, limits)?,
         },
-    })
+    });
+    Ok(())
 }
 
 fn fields(

@@ -16,6 +16,7 @@ pub mod sqlite;
 pub use error::{DatabaseError, StoreError};
 pub use limits::StoreLimits;
 pub use ports::Store;
+pub use ports::alert_watch::{AlertOutlets, AlertWatch, DueAlert, DueKind, ExpectationRow};
 pub use ports::commits::{
     Commits, Committed, Conclusion, Facts, KvRead, KvWrite, LookupRead, Verdict,
 };

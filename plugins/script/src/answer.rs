@@ -106,7 +106,7 @@ pub fn action<'js>(ctx: &Ctx<'js>, kind: &str, object: &Object<'js>) -> Result<A
                     return Err("update: status is \"open\", \"pending\" or \"closed\"".into());
                 }
             },
-            tags: content.texts("tags")?,
+            tags: content.has("tags")?.then(|| content.texts("tags")).transpose()?,
             fields: content.fields("fields")?,
         }),
         "close" => Action::Close(Close {
@@ -223,6 +223,11 @@ impl<'js> Content<'_, 'js> {
             .get(name)
             .map_err(|_| format!("{}: {name} cannot be read", self.kind))?;
         Ok(Some(value).filter(|value| !value.is_undefined() && !value.is_null()))
+    }
+
+    /// Returns whether a property is neither left out, undefined nor null.
+    fn has(&mut self, name: &'static str) -> Result<bool, String> {
+        Ok(self.value(name)?.is_some())
     }
 
     fn text(&mut self, name: &'static str) -> Result<Option<String>, String> {

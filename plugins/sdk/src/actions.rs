@@ -71,7 +71,7 @@ pub fn update() -> Update {
         priority: None,
         queue: None,
         status: None,
-        tags: Vec::new(),
+        tags: None,
         fields: Vec::new(),
     }
 }
@@ -179,9 +179,10 @@ impl Update {
         self
     }
 
+    /// Replaces the ticket's tags.
     #[must_use]
-    pub fn tag(mut self, tag: impl Into<String>) -> Self {
-        self.tags.push(tag.into());
+    pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = Some(tags.into_iter().map(Into::into).collect());
         self
     }
 }

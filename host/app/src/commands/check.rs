@@ -306,7 +306,6 @@ impl<'c> Loader<'c> {
             let found = wants::of_script(&module.text);
             let missing = wants::missing(&file, &found, wanted);
             findings.warnings.extend(missing);
-            findings.warnings.extend(wants::unwatched(&file, &found));
             for name in wants::names(&found) {
                 if !findings.wants.contains(&name) {
                     findings.wants.push(name);

@@ -1,4 +1,4 @@
-//! `items` and `ledger`: the recorded results, for people or as one JSON object per line.
+//! `items`, `expectations` and `ledger`: the recorded results, for people or as one JSON object per line.
 
 use std::io::Write;
 use std::path::Path;
@@ -26,18 +26,24 @@ pub fn items(
     let mut wanted = wanted(filter, json)?;
     wanted.kind = kind.map(|name| kind_of(&name)).transpose()?;
     let reader = open_listings(config)?;
+    if wanted.kind == Some(ItemKind::Alert) {
+        return alerts(json, reader.items(&wanted)?);
+    }
     list(
         json,
         reader.items(&wanted)?,
         &[
-            "id", "kind", "tenant", "ticket", "state", "queue", "title", "updated",
+            "id", "kind", "tenant", "about", "state", "queue", "title", "updated",
         ],
         |row| {
             vec![
                 row.id.to_string(),
                 name_of(&row.kind),
                 row.tenant.clone(),
-                row.ticket.clone().unwrap_or_default(),
+                row.ticket
+                    .clone()
+                    .or(row.alert_key.clone())
+                    .unwrap_or_default(),
                 row.state.clone(),
                 row.queue.clone().unwrap_or_default(),
                 title(row),
@@ -47,7 +53,7 @@ pub fn items(
     )
 }
 
-/// Returns a title; for an alert also its severity, host, service and key.
+/// Returns a title; for an alert also its severity, host and service.
 fn title(row: &ItemSnapshot) -> String {
     let title = row.title.as_deref().unwrap_or_default();
     if row.kind != ItemKind::Alert {
@@ -55,11 +61,67 @@ fn title(row: &ItemSnapshot) -> String {
     }
     let about = [&row.priority, &row.detail.host, &row.detail.service];
     let about: Vec<&str> = about.into_iter().flatten().map(String::as_str).collect();
-    let key = row.alert_key.as_deref().unwrap_or_default();
     match about.is_empty() {
-        true => format!("{title} [{key}]"),
-        false => format!("{}: {title} [{key}]", about.join(" ")),
+        true => title.to_owned(),
+        false => format!("{}: {title}", about.join(" ")),
     }
+}
+
+/// Lists alerts with what is down, and since when.
+fn alerts(json: bool, rows: store::Rows<ItemSnapshot>) -> anyhow::Result<ExitCode> {
+    list(
+        json,
+        rows,
+        &[
+            "id",
+            "tenant",
+            "key",
+            "state",
+            "severity",
+            "host",
+            "service",
+            "count",
+            "last seen",
+            "title",
+        ],
+        |row| {
+            let state = match row.held {
+                Some(held) => format!("{} ({held})", row.state),
+                None => row.state.clone(),
+            };
+            vec![
+                row.id.to_string(),
+                row.tenant.clone(),
+                row.alert_key.clone().unwrap_or_default(),
+                state,
+                row.priority.clone().unwrap_or_default(),
+                row.detail.host.clone().unwrap_or_default(),
+                row.detail.service.clone().unwrap_or_default(),
+                row.count.unwrap_or_default().to_string(),
+                row.last_seen.clone().unwrap_or_default(),
+                row.title.clone().unwrap_or_default(),
+            ]
+        },
+    )
+}
+
+pub fn expectations(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let rows = open_listings(config)?.expectations()?;
+    list(
+        json,
+        rows.into_iter().map(Ok),
+        &["due", "state", "tenant", "mailbox", "key", "last"],
+        |row| {
+            vec![
+                row.due.clone(),
+                row.state.to_owned(),
+                row.tenant.clone(),
+                row.mailbox.clone(),
+                row.key.clone(),
+                row.last.clone(),
+            ]
+        },
+    )
 }
 
 pub fn ledger(config: &Path, mailbox: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {

@@ -9,15 +9,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use automatic::{AutomaticLimits, Brake, SentLately, is_own_address, person};
 
-use crate::decision::{Action, Alert, AlertState, Decision, Note, Outcome, Reply, Ticket};
+use crate::alert_state::{self, AlertPolicy, seen_ms, sent_ms};
+use crate::decision::{
+    Action, Alert, AlertState, Decision, Expect, Note, Outcome, Reply, Ticket, TicketClose,
+    TicketUpdate,
+};
 use crate::event::EventKind;
 use crate::identity::{InstallationSecret, MailIdentity};
 use crate::message::{Address, Message};
 use crate::outgoing::{self, OutgoingMail, bare_address};
+use crate::raw::ContentHash;
 use crate::thread::{ticket_name, ticket_number};
 
 /// The most addresses of one mail that join a ticket.
 const PARTICIPANTS: usize = 50;
+
+/// The longest time that a mail is expected within; a longer one counts as this.
+const LONGEST_EXPECTATION_MS: i64 = 10 * 366 * 24 * 60 * 60 * 1000;
 
 const OLD_MAIL: &str = "old mail";
 const NO_SENDER: &str = "the mail names no sender";
@@ -40,6 +48,10 @@ pub struct MailFacts {
     pub participants: Vec<String>,
     /// Whether the trusted boundary confirms that the mail comes from the domain of its From. Anybody can write any From.
     pub confirmed: bool,
+    /// When it was sent, as [`sent_ms`] returns it.
+    pub sent_ms: Option<i64>,
+    /// The marks that its copies have in common with it. Empty if copies are decided like other mail.
+    pub copy_marks: Vec<ContentHash>,
 }
 
 /// The targets that receive each kind of item, by name.
@@ -67,6 +79,7 @@ pub struct Outlets {
     pub deliver_old: bool,
     /// `None` if the mailbox has no outgoing; replies and forwards are then refused.
     pub outgoing: Option<OutgoingRoute>,
+    pub alerts: AlertPolicy,
 }
 
 /// A decision about to be committed.
@@ -75,6 +88,8 @@ pub struct Committing<'a> {
     pub identity: MailIdentity<'a>,
     /// Whether the mail is older than its mailbox's first contact.
     pub is_old: bool,
+    /// When the mail was journalled, in milliseconds since 1970 in UTC.
+    pub received_ms: i64,
     pub decision: &'a Decision,
     pub mail: &'a MailFacts,
     pub outlets: &'a Outlets,
@@ -125,7 +140,7 @@ pub struct EffectInputs {
 /// All that a commit writes besides the decision itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effects<'a> {
-    /// The new ticket, or the ticket that gets a note.
+    /// The new ticket, or the ticket that gets a note or is changed.
     pub ticket: Option<i64>,
     /// In the order of the actions.
     pub applied: Vec<Effect<'a>>,
@@ -154,7 +169,29 @@ pub enum Effect<'a> {
     },
     Alert {
         alert: &'a Alert,
+        /// The time that orders the mail among those of the alert.
+        seen_ms: i64,
+        /// The targets of a change; whether there is one depends on the alert's record.
         notices: Notices<'a>,
+    },
+    /// Change a ticket. The event is for a ticket that is not closed by it.
+    Update {
+        number: i64,
+        update: &'a TicketUpdate,
+        notices: Notices<'a>,
+    },
+    Close {
+        number: i64,
+        reason: Option<&'a str>,
+        notices: Notices<'a>,
+    },
+    /// Expect a mail with this key again.
+    Expect {
+        key: &'a str,
+        within_ms: i64,
+        due_ms: i64,
+        /// What resolves an alert that was raised because the mail did not come. `None` if the decision has an alert with this key.
+        resolved: Option<(Alert, Notices<'a>)>,
     },
     Mail(Box<Dispatch<'a>>),
 }
@@ -207,6 +244,8 @@ impl MailFacts {
                 .map(|address| address.email.clone())
                 .collect(),
             confirmed: message.authentication.confirms_sender(),
+            sent_ms: sent_ms(message),
+            copy_marks: Vec::new(),
         }
     }
 
@@ -255,7 +294,7 @@ impl<'a> Committing<'a> {
             };
             let sent = needs.sent.get_or_insert_with(|| SentNeeds {
                 persons: BTreeSet::new(),
-                ticket: self.noted_tickets().next().filter(|_| needs.numbers == 0),
+                ticket: self.named_tickets().next().filter(|_| needs.numbers == 0),
             });
             sent.persons.extend(persons);
         }
@@ -270,6 +309,19 @@ impl<'a> Committing<'a> {
                 Action::Note(note) => note_ticket(note),
                 _ => None,
             })
+    }
+
+    /// Returns the tickets that the decision adds a note to, then those that it changes.
+    fn named_tickets(&self) -> impl Iterator<Item = i64> {
+        let changed = self.decision.actions.iter().filter_map(|action| {
+            let ticket = match action {
+                Action::Update(update) => update.ticket.as_deref(),
+                Action::Close(close) => close.ticket.as_deref(),
+                _ => None,
+            };
+            ticket.and_then(ticket_number)
+        });
+        self.noted_tickets().chain(changed)
     }
 
     /// Returns whether the recipients of the decision's mails may join its ticket. A stranger's note must not let anybody
@@ -300,7 +352,7 @@ pub fn effects<'a>(
             ticket: numbers
                 .peek()
                 .copied()
-                .or_else(|| of.noted_tickets().next()),
+                .or_else(|| of.named_tickets().next()),
             applied: Vec::with_capacity(of.decision.actions.len()),
             refused: Vec::new(),
             brakes: Vec::new(),
@@ -315,10 +367,10 @@ pub fn effects<'a>(
             Action::Reply(reply) => builder.reply(n, reply),
             Action::Forward { to } => builder.forward(n, to),
             // The decision itself is their record.
-            Action::Ignore { .. }
-            | Action::Quarantine { .. }
-            | Action::Expect(_)
-            | Action::Custom { .. } => None,
+            Action::Ignore { .. } | Action::Quarantine { .. } | Action::Custom { .. } => None,
+            Action::Expect(expect) => builder.expect(n, expect),
+            Action::Update(update) => builder.update(n, update),
+            Action::Close(close) => builder.close(n, close),
         };
         builder.effects.applied.extend(effect);
     }
@@ -366,8 +418,59 @@ impl<'a> Builder<'a, '_> {
         let kind = EventKind::of(alert.state);
         Effect::Alert {
             alert,
+            seen_ms: self.seen_ms(),
             notices: self.notices(n, kind, &self.of.outlets.routes.alert),
         }
+    }
+
+    /// Returns the time that orders the mail among others.
+    fn seen_ms(&self) -> i64 {
+        seen_ms(self.of.mail.sent_ms, self.of.received_ms)
+    }
+
+    /// Expects the next mail, counted from the arrival of this one; counted from its sending if it is old. Old mail does not expect what
+    /// would be overdue already.
+    fn expect(&self, n: usize, expect: &'a Expect) -> Option<Effect<'a>> {
+        let within_ms = i64::try_from(expect.within_secs).unwrap_or(i64::MAX);
+        let within_ms = within_ms.saturating_mul(1000).min(LONGEST_EXPECTATION_MS);
+        let from_ms = match self.of.is_old {
+            true => self.seen_ms(),
+            false => self.of.received_ms,
+        };
+        let due_ms = from_ms.saturating_add(within_ms);
+        if self.of.is_old && due_ms <= self.of.received_ms {
+            return None;
+        }
+        let mut actions = self.of.decision.actions.iter();
+        let has_alert =
+            actions.any(|it| matches!(it, Action::Alert(alert) if alert.key == expect.key));
+        let resolved = (!has_alert).then(|| {
+            let alert = alert_state::arrived(&expect.key);
+            let targets = &self.of.outlets.routes.alert;
+            (alert, self.notices(n, EventKind::AlertResolved, targets))
+        });
+        Some(Effect::Expect {
+            key: &expect.key,
+            within_ms,
+            due_ms,
+            resolved,
+        })
+    }
+
+    fn update(&self, n: usize, update: &'a TicketUpdate) -> Option<Effect<'a>> {
+        Some(Effect::Update {
+            number: update.ticket.as_deref().and_then(ticket_number)?,
+            update,
+            notices: self.notices(n, EventKind::TicketUpdated, &self.of.outlets.routes.ticket),
+        })
+    }
+
+    fn close(&self, n: usize, close: &'a TicketClose) -> Option<Effect<'a>> {
+        Some(Effect::Close {
+            number: close.ticket.as_deref().and_then(ticket_number)?,
+            reason: close.reason.as_deref(),
+            notices: self.notices(n, EventKind::TicketClosed, &self.of.outlets.routes.ticket),
+        })
     }
 
     fn reply(&mut self, n: usize, reply: &Reply) -> Option<Effect<'a>> {

@@ -25,6 +25,7 @@ impl Case {
                 repetition: 0,
             },
             is_old: self.is_old,
+            received_ms: 1_000_000,
             decision: &self.decision,
             mail: &self.mail,
             outlets: &self.outlets,
@@ -80,7 +81,7 @@ fn case(outcome: Outcome, actions: Vec<Action>) -> Case {
             from: Some(ann),
             subject: "About a".into(),
             participants: vec!["ann@acme.example".into(), "bob@partner.example".into()],
-            confirmed: false,
+            ..MailFacts::default()
         },
         outlets: Outlets {
             routes: Routes {
@@ -94,6 +95,7 @@ fn case(outcome: Outcome, actions: Vec<Action>) -> Case {
                 from_domain: "acme.example".into(),
                 automatic: AutomaticLimits::default(),
             }),
+            alerts: AlertPolicy::default(),
         },
     }
 }

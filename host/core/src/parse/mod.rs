@@ -172,7 +172,7 @@ fn sent_and_arrived_ms(raw: &[u8]) -> (Option<i64>, Option<i64>) {
         if sent.is_none() && field.is("Date") {
             sent = date(field.value);
         } else if arrived.is_none() && field.is("Received") {
-            arrived = memrchr(b';', field.value).and_then(|at| date(&field.value[at + 1..]));
+            arrived = trailing_date(field.value);
         }
         if sent.is_some() && arrived.is_some() {
             break;
@@ -548,6 +548,11 @@ fn with_newlines(raw: &[u8]) -> Cow<'_, [u8]> {
 fn extend(list: &mut Vec<Address>, field: &Field<'_>, most: usize, repairs: &mut Repairs) {
     let left = most - list.len();
     list.extend(address::addresses(field.value, left, repairs));
+}
+
+/// Returns the time at the end of a Received header, as RFC 3339.
+pub(crate) fn trailing_date(received: &[u8]) -> Option<String> {
+    memrchr(b';', received).and_then(|at| date(&received[at + 1..]))
 }
 
 fn date(raw: &[u8]) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use postroom_core::{MailboxPolicy, Outcome, ParseLimits, parse};
+use postroom_core::{COPIES_RULE, MailboxPolicy, Outcome, ParseLimits, parse};
 use postroom_store::{Evidence, RecordedMail, Records, StoreError};
 
 use super::answers::FromRecord;
@@ -83,6 +83,9 @@ impl ReplayDecider {
         let before = recorded.decision.as_decided();
         if before.outcome == Outcome::Quarantined && before.rule == FALLBACK {
             return Ok(End::Skipped(Skip::SetAside));
+        }
+        if before.rule == COPIES_RULE {
+            return Ok(End::Skipped(Skip::Copy));
         }
         let Some(raw) = &evidence.raw else {
             return Ok(End::Skipped(Skip::Purged));

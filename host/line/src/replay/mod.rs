@@ -92,6 +92,8 @@ impl Asked {
 pub enum Skip {
     /// No rule ever saw it: it was too large, incomplete or given up.
     SetAside,
+    /// It is a copy of another mail.
+    Copy,
     /// Its bytes are past `keep_raw`.
     Purged,
     /// Its mailbox is no longer configured, or now belongs to another tenant.
@@ -103,8 +105,9 @@ pub enum Skip {
 }
 
 impl Skip {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SetAside,
+        Self::Copy,
         Self::Purged,
         Self::NotConfigured,
         Self::Unreadable,
@@ -115,6 +118,7 @@ impl Skip {
     pub fn name(self) -> &'static str {
         match self {
             Self::SetAside => "set-aside",
+            Self::Copy => "copy",
             Self::Purged => "purged",
             Self::NotConfigured => "not-configured",
             Self::Unreadable => "unreadable",
@@ -126,6 +130,7 @@ impl Skip {
     pub fn words(self) -> &'static str {
         match self {
             Self::SetAside => "set aside by the line, no rule saw them",
+            Self::Copy => "that are copies of other mails",
             Self::Purged => "without bytes, older than keep_raw",
             Self::NotConfigured => "of mailboxes that are not configured",
             Self::Unreadable => "whose record cannot be read",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use postroom_core::lookup::{Query, QueryResult};
-use postroom_core::{Address, Decision, MailFacts, Outlets, Thread};
+use postroom_core::{Address, ContentHash, Decision, MailFacts, Outlets, Thread};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{DecisionId, JournalId};
@@ -47,6 +47,15 @@ pub trait Facts: Send + Sync {
     /// Returns how many keys a tenant's rule holds, and how many bytes of keys and values.
     fn kv_usage(&self, tenant: &str, rule: &str) -> Result<(u64, u64), StoreError>;
 
+    /// Returns the first mail of this tenant that the mail with these marks is a copy of.
+    fn first_copy(
+        &self,
+        tenant: &str,
+        marks: &[ContentHash],
+        confirmed: bool,
+        received_ms: i64,
+    ) -> Result<Option<DecisionId>, StoreError>;
+
     /// Returns the first `most` tickets or alerts of this tenant that match a query. Contacts and assets are not stored here.
     fn lookup(
         &self,
@@ -76,6 +85,18 @@ pub struct Conclusion {
     pub lookups: Vec<LookupRead>,
 }
 
+impl Conclusion {
+    /// Returns the conclusion of a decision without rules.
+    pub fn of(decision: Decision) -> Self {
+        Self {
+            decision,
+            kv_writes: Vec::new(),
+            kv_reads: Vec::new(),
+            lookups: Vec::new(),
+        }
+    }
+}
+
 /// One read of a rule's `kv`. Without a value, the key was absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvRead {
@@ -101,9 +122,11 @@ pub struct KvWrite {
 }
 
 /// The result of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Committed {
     pub decision_id: DecisionId,
     /// The numbers of new tickets, such as `T-12`, in the order of the actions.
     pub tickets: Vec<String>,
+    /// The conclusion that was committed instead, because a copy of the mail was committed since it was decided.
+    pub instead: Option<Arc<Conclusion>>,
 }

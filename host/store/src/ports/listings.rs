@@ -10,6 +10,7 @@ use postroom_core::{
 };
 use serde::Serialize;
 
+use super::alert_watch::ExpectationRow;
 use super::commits::{KvRead, LookupRead};
 use super::configurations::AppliedConfiguration;
 use super::journal::{DecisionId, JournalId};
@@ -33,6 +34,9 @@ pub trait Listings: LastGood + Records {
 
     /// Returns tickets, notes and alerts in the order in which they were created.
     fn items(&self, filter: &Filter) -> Result<Rows<ItemSnapshot>, StoreError>;
+
+    /// Returns the mails that rules expect, those that are due first at the beginning.
+    fn expectations(&self) -> Result<Vec<ExpectationRow>, StoreError>;
 
     /// Returns every delivery that is still recorded, finished or not.
     fn outbox(&self, filter: &Filter) -> Result<Rows<OutboxRow>, StoreError>;

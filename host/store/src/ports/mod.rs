@@ -2,10 +2,11 @@
 //!
 //! There are two kinds of callers. Tasks of the runtime use async ports, none of which blocks a runtime thread: [`Journal`]
 //! (intake), [`Commits`] (the line), [`Outbox`] (deliveries), [`Versions`] (the rule book), [`Configurations`] (the service),
-//! [`ServiceAlerts`] (freshness), [`Shadows`] and [`Upkeep`]. Dedicated threads use blocking ports: [`Facts`] (deciding), [`LastGood`]
+//! [`ServiceAlerts`] (freshness), [`AlertWatch`] (the alert watch), [`Shadows`] and [`Upkeep`]. Dedicated threads use blocking ports: [`Facts`] (deciding), [`LastGood`]
 //! (loading), [`Records`] (deciding again) and [`Listings`]
 //! (commands). [`Control`] makes changes alongside a running service.
 
+pub mod alert_watch;
 pub mod commits;
 pub mod configurations;
 pub mod control;
@@ -20,6 +21,7 @@ pub mod versions;
 
 use std::sync::Arc;
 
+pub use alert_watch::AlertWatch;
 pub use commits::{Commits, Facts};
 pub use configurations::Configurations;
 pub use control::Control;
@@ -35,7 +37,15 @@ pub use versions::{LastGood, Versions};
 /// The store of a service, held where the service is put together. Every part receives only the port that it needs. Every query
 /// made after a write has returned sees that write.
 pub trait Store:
-    Journal + Commits + Outbox + Versions + Configurations + Shadows + ServiceAlerts + Upkeep
+    Journal
+    + Commits
+    + Outbox
+    + Versions
+    + Configurations
+    + Shadows
+    + ServiceAlerts
+    + AlertWatch
+    + Upkeep
 {
     /// Returns the port for blocking queries.
     fn listings(&self) -> Arc<dyn Listings>;

@@ -5,21 +5,29 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use postroom_core::effects::{
     self, Committing, Dispatch, Effect, EffectInputs, Effects, Needs, Notices,
 };
-use postroom_core::{Action, ContentHash, Event, EventKind, MailIdentity, ticket_name};
+use postroom_core::{
+    Action, Alert, AlertPolicy, ContentHash, Event, EventKind, MailFacts, MailIdentity,
+    copy_decision, hides_copies, ticket_name,
+};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteStore;
+use super::alerts::{self, Seen, StormPlace};
+use super::expectations::{self, Period};
 use super::ids::{message_key, outcome_number, rfc3339};
 use super::installation::Installation;
-use super::items::{self, Origin};
+use super::items::{self, Origin, TicketChange};
 use super::outbox::{self, NewEntry};
-use super::{acks, brakes, conversations};
+use super::{acks, brakes, conversations, copies};
 use crate::record::Record;
-use crate::{Committed, DecisionId, JournalId, KvWrite, OutboxKind, StoreError, Verdict};
+use crate::{
+    Committed, Conclusion, DecisionId, JournalId, KvWrite, OutboxKind, StoreError, Verdict,
+};
 
 impl SqliteStore {
     /// Writes all verdicts in order, in one transaction. On an error, returns the first one and writes nothing.
@@ -46,6 +54,7 @@ pub(crate) struct JournalledMail {
     pub mailbox: String,
     pub message_id: String,
     content: ContentHash,
+    received_ms: i64,
     old: bool,
     repetition: u32,
 }
@@ -53,7 +62,7 @@ pub(crate) struct JournalledMail {
 impl JournalledMail {
     pub(crate) fn read(conn: &Connection, journal: JournalId) -> Result<Self, StoreError> {
         conn.prepare_cached(
-            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash, j.old, j.repetition
+            "SELECT j.tenant, j.mailbox, t.name, m.name, j.message_id, j.content_hash, j.old, j.received_ms, j.repetition
              FROM journal j JOIN mailbox m ON m.id = j.mailbox JOIN tenant t ON t.id = j.tenant WHERE j.id = ?1",
         )?
         .query_row([journal], |row| {
@@ -65,7 +74,8 @@ impl JournalledMail {
                 message_id: row.get(4)?,
                 content: ContentHash(row.get(5)?),
                 old: row.get(6)?,
-                repetition: row.get(7)?,
+                received_ms: row.get(7)?,
+                repetition: row.get(8)?,
             })
         })
         .optional()?
@@ -112,8 +122,10 @@ fn write(
         mail: facts,
         outlets,
     } = verdict;
-    let decision = &conclusion.decision;
     let mail = undecided(conn, journal)?;
+    let copied = copied(conn, &mail, &conclusion, &facts)?.map(Arc::new);
+    let conclusion = copied.as_ref().unwrap_or(&conclusion);
+    let decision = &conclusion.decision;
     let (tenant, mailbox_row) = (mail.tenant_row, mail.mailbox_row);
     let origin = Origin {
         tenant,
@@ -124,6 +136,7 @@ fn write(
     let committing = Committing {
         identity: mail.identity(),
         is_old: mail.old,
+        received_ms: mail.received_ms,
         decision,
         mail: &facts,
         outlets: &outlets,
@@ -152,9 +165,12 @@ fn write(
     ))?;
     let mut desk = Desk {
         conn,
+        installation,
         journal,
         origin,
         mail: &mail,
+        policy: &outlets.alerts,
+        is_delivered: outlets.deliver_old || !mail.old,
         ticket_rows: HashMap::new(),
     };
     desk.apply(&effects)?;
@@ -176,11 +192,40 @@ fn write(
          ON CONFLICT DO UPDATE SET record = excluded.record",
     )?
     .execute((journal, serde_json::to_string(&record)?))?;
+    if hides_copies(decision.outcome) && !mail.old {
+        let (marks, confirmed) = (&facts.copy_marks, facts.confirmed);
+        copies::remember(conn, tenant, journal, marks, confirmed, mail.received_ms)?;
+    }
     acks::release(conn, journal, origin.now_ms)?;
     Ok(Committed {
         decision_id: DecisionId(journal.0),
         tickets,
+        instead: copied,
     })
+}
+
+/// Returns the conclusion about a mail of which a copy was committed since it was decided, by another mailbox.
+fn copied(
+    conn: &Connection,
+    mail: &JournalledMail,
+    conclusion: &Conclusion,
+    facts: &MailFacts,
+) -> Result<Option<Conclusion>, StoreError> {
+    if facts.copy_marks.is_empty() {
+        return Ok(None);
+    }
+    let first = copies::first(
+        conn,
+        mail.tenant_row,
+        &facts.copy_marks,
+        facts.confirmed,
+        mail.received_ms,
+    )?;
+    Ok(first.map(|first| {
+        let version = env!("CARGO_PKG_VERSION");
+        let generation = conclusion.decision.generation;
+        Conclusion::of(copy_decision(first.0, version, generation))
+    }))
 }
 
 fn undecided(conn: &Connection, journal: JournalId) -> Result<JournalledMail, StoreError> {
@@ -270,7 +315,7 @@ pub(crate) fn event(
     let event = Event {
         kind,
         timestamp: rfc3339(origin.now_ms),
-        item: items::read(conn, item)?,
+        item: items::read(conn, item)?.announced_as(kind),
         decision: origin.decision.map(|it| it.0),
         mailbox: mail.mailbox.clone(),
         message_id: Some(mail.message_id.clone()),
@@ -281,9 +326,13 @@ pub(crate) fn event(
 /// Applies the effects of one journalled mail.
 struct Desk<'a> {
     conn: &'a Connection,
+    installation: &'a Installation,
     journal: JournalId,
     origin: Origin,
     mail: &'a JournalledMail,
+    policy: &'a AlertPolicy,
+    /// Whether the items of this mail are delivered.
+    is_delivered: bool,
     /// The rows of the tickets that the mail opened or added a note to.
     ticket_rows: HashMap<i64, i64>,
 }
@@ -331,13 +380,94 @@ impl Desk<'_> {
                 self.join(number, participants)?;
                 self.notify(notices, item, lane)
             }
-            Effect::Alert { alert, notices } => {
-                match items::put_alert(self.conn, self.origin, alert)? {
-                    Some(item) => self.notify(notices, item, item),
-                    None => Ok(()),
+            Effect::Alert {
+                alert,
+                seen_ms,
+                notices,
+            } => {
+                self.report(alert, Seen::Sent(*seen_ms), notices)?;
+                let (journal, received_ms) = (self.journal, self.mail.received_ms);
+                expectations::came(self.conn, self.origin, journal, &alert.key, received_ms)
+            }
+            Effect::Update {
+                number,
+                update,
+                notices,
+            } => {
+                let changed = items::update_ticket(self.conn, self.origin, *number, update)?;
+                self.notify_change(*number, changed, notices)
+            }
+            Effect::Close {
+                number,
+                reason,
+                notices,
+            } => {
+                let changed = items::close_ticket(self.conn, self.origin, *number, *reason)?;
+                self.notify_change(*number, changed, notices)
+            }
+            Effect::Expect {
+                key,
+                within_ms,
+                due_ms,
+                resolved,
+            } => {
+                let period = Period {
+                    within_ms: *within_ms,
+                    due_ms: *due_ms,
+                };
+                let was_raised =
+                    expectations::expect(self.conn, self.origin, self.journal, key, &period)?;
+                match resolved {
+                    Some((alert, notices)) if was_raised => {
+                        self.report(alert, Seen::Now(self.mail.received_ms), notices)
+                    }
+                    _ => Ok(()),
                 }
             }
             Effect::Mail(dispatch) => self.dispatch(dispatch),
+        }
+    }
+
+    /// Applies a mail's report about an alert.
+    fn report(&self, alert: &Alert, seen: Seen, notices: &Notices<'_>) -> Result<(), StoreError> {
+        let report = alerts::Report {
+            alert,
+            seen,
+            is_mail: true,
+            is_delivered: self.is_delivered,
+            policy: self.policy,
+        };
+        let reported = alerts::report(self.conn, self.origin, &report)?;
+        if let Some(storm) = &reported.storm {
+            let sinks: Vec<&str> = notices.targets.iter().map(|(target, _)| *target).collect();
+            let place = StormPlace {
+                tenant: &self.mail.tenant,
+                mailbox: &self.mail.mailbox,
+                sinks: &sinks,
+                now_ms: self.origin.now_ms,
+            };
+            alerts::report_storm(self.conn, self.installation, storm, &place)?;
+        }
+        match reported.event {
+            Some(kind) => self.notify_of(kind, notices, reported.item, reported.item),
+            None => Ok(()),
+        }
+    }
+
+    fn notify_change(
+        &self,
+        number: i64,
+        changed: Option<(i64, TicketChange)>,
+        notices: &Notices<'_>,
+    ) -> Result<(), StoreError> {
+        let (item, change) = changed.ok_or_else(|| StoreError::NoSuchTicket {
+            journal: self.journal,
+            ticket: ticket_name(number),
+        })?;
+        match change {
+            TicketChange::Nothing => Ok(()),
+            TicketChange::Updated => self.notify_of(EventKind::TicketUpdated, notices, item, item),
+            TicketChange::Closed => self.notify_of(EventKind::TicketClosed, notices, item, item),
         }
     }
 
@@ -364,10 +494,20 @@ impl Desk<'_> {
     }
 
     fn notify(&self, notices: &Notices<'_>, item: i64, lane: i64) -> Result<(), StoreError> {
+        self.notify_of(notices.kind, notices, item, lane)
+    }
+
+    fn notify_of(
+        &self,
+        kind: EventKind,
+        notices: &Notices<'_>,
+        item: i64,
+        lane: i64,
+    ) -> Result<(), StoreError> {
         if notices.targets.is_empty() {
             return Ok(());
         }
-        let payload = event(self.conn, notices.kind, item, self.mail, self.origin)?;
+        let payload = event(self.conn, kind, item, self.mail, self.origin)?;
         for (target, idempotency_key) in &notices.targets {
             let entry = NewEntry {
                 kind: OutboxKind::Sink,

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use postroom_core::alert_state::HoldReason;
 use postroom_core::{
-    Alert, AlertState, ItemDetail, ItemKind, ItemSnapshot, Note, Ticket, Value, Visibility,
-    bare_address, ticket_name,
+    ItemDetail, ItemKind, ItemSnapshot, Note, Ticket, TicketStatus, TicketUpdate, Value,
+    Visibility, bare_address, ticket_name,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
-use super::ids::{ALERT, NOTE, TICKET, item_kind_of, rfc3339};
+use super::ids::{NOTE, TICKET, item_kind_of, rfc3339};
 use super::lookup;
 use crate::{DecisionId, StoreError};
 
@@ -24,7 +25,8 @@ pub(crate) struct StoredDetail {
 /// The columns that [`read_row`] expects, from `item i JOIN tenant t`.
 pub(crate) const COLUMNS: &str =
     "i.id, i.kind, t.name, i.ticket, i.title, i.body, i.priority, i.queue, i.detail, i.state,
-     i.created_ms, i.updated_ms, i.alert_key, i.count, i.old";
+     i.created_ms, i.updated_ms, i.alert_key, i.count, i.old, i.first_seen_ms, i.last_seen_ms, i.held,
+     i.closed_ms, i.close_reason";
 
 /// The tenant, decision and time of an item.
 #[derive(Clone, Copy)]
@@ -138,79 +140,89 @@ pub(crate) fn add_note(
     Ok(id)
 }
 
-/// Creates or updates the single row of an alert's key; fields that the mail leaves out stay unchanged. Returns `None` if an old
-/// mail meets an alert made by a newer mail, since it says nothing about the current state.
-pub(crate) fn put_alert(
+/// Changes a ticket. Returns its row and whether it is closed now and was not before; `None` if there is no such ticket.
+pub(crate) fn update_ticket(
     conn: &Connection,
     origin: Origin,
-    alert: &Alert,
-) -> Result<Option<i64>, StoreError> {
-    let before: Option<(String, bool)> = conn
+    number: i64,
+    update: &TicketUpdate,
+) -> Result<Option<(i64, TicketChange)>, StoreError> {
+    let found: Option<(i64, String, String)> = conn
         .prepare_cached(
-            "SELECT detail, old FROM item WHERE kind = 2 AND tenant = ?1 AND alert_key = ?2",
+            "SELECT id, state, detail FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2",
         )?
-        .query_row((origin.tenant, &alert.key), |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row((number, origin.tenant), |row| row.try_into())
         .optional()?;
-    if origin.old && before.as_ref().is_some_and(|(_, old)| !old) {
+    let Some((id, before, detail)) = found else {
         return Ok(None);
+    };
+    let mut stored: StoredDetail = serde_json::from_str(&detail)?;
+    let fields_before = stored.fields.clone();
+    stored.fields.extend(update.fields.clone());
+    if let Some(tags) = &update.tags {
+        stored.detail.tags.clone_from(tags);
     }
-    // An unreadable row must not block the alert's next state.
-    let before = before.and_then(|(json, _)| {
-        serde_json::from_str(&json)
-            .inspect_err(|error| {
-                tracing::error!(%error, key = %alert.key, "the stored state of an alert cannot be read and is reset");
-            })
-            .ok()
-    });
-    let mut detail = before.unwrap_or_else(|| StoredDetail {
-        fields: BTreeMap::new(),
-        detail: ItemDetail::default(),
-    });
-    if !alert.fields.is_empty() {
-        detail.fields = alert.fields.clone();
+    let closed = TicketStatus::Closed.name();
+    let status = update.status.as_deref().and_then(TicketStatus::from_name);
+    let state = status.map_or(before.as_str(), |status| status.name());
+    let closes = state == closed && before != closed;
+    conn.prepare_cached(
+        "UPDATE item SET state = ?2, priority = coalesce(?3, priority), queue = coalesce(?4, queue), detail = ?5,
+             updated_ms = ?6,
+             closed_ms = CASE WHEN ?2 <> 'closed' THEN NULL WHEN ?7 THEN ?6 ELSE closed_ms END,
+             close_reason = CASE WHEN ?2 <> 'closed' OR ?7 THEN NULL ELSE close_reason END
+         WHERE id = ?1",
+    )?
+    .execute((
+        id,
+        state,
+        &update.priority,
+        &update.queue,
+        serde_json::to_string(&stored)?,
+        origin.now_ms,
+        closes,
+    ))?;
+    if stored.fields != fields_before {
+        lookup::forget_words(conn, origin.tenant, number, &fields_before)?;
+        let requester = stored.detail.requester.as_deref();
+        lookup::note_words(conn, origin.tenant, number, requester, &stored.fields)?;
     }
-    if alert.host.is_some() {
-        detail.detail.host = alert.host.clone();
-    }
-    if alert.service.is_some() {
-        detail.detail.service = alert.service.clone();
-    }
-    let id = conn
-        .prepare_cached(
-            "INSERT INTO item (kind, tenant, decision, alert_key, state, created_ms, updated_ms, title, priority, detail, old)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, coalesce(?7, ?4), ?8, ?9, ?10)
-             ON CONFLICT (tenant, alert_key) WHERE kind = 2 DO UPDATE SET
-                 since_ms = CASE WHEN state = excluded.state THEN since_ms ELSE excluded.updated_ms END,
-                 state = excluded.state, updated_ms = excluded.updated_ms, count = count + 1,
-                 title = coalesce(?7, title), priority = coalesce(?8, priority), detail = excluded.detail,
-                 old = excluded.old
-             RETURNING id",
-        )?
-        .query_row(
-            (
-                ALERT,
-                origin.tenant,
-                origin.decision.map(|it| it.0),
-                &alert.key,
-                alert_state(alert.state),
-                origin.now_ms,
-                &alert.summary,
-                &alert.severity,
-                serde_json::to_string(&detail)?,
-                origin.old,
-            ),
-            |row| row.get(0),
-        )?;
-    Ok(Some(id))
+    let change = match closes {
+        true => TicketChange::Closed,
+        false => TicketChange::Updated,
+    };
+    Ok(Some((id, change)))
 }
 
-pub(crate) fn alert_state(state: AlertState) -> &'static str {
-    match state {
-        AlertState::Firing => "firing",
-        AlertState::Resolved => "resolved",
-    }
+/// Closes a ticket, unless it is closed. Returns its row and what changed; `None` if there is no such ticket.
+pub(crate) fn close_ticket(
+    conn: &Connection,
+    origin: Origin,
+    number: i64,
+    reason: Option<&str>,
+) -> Result<Option<(i64, TicketChange)>, StoreError> {
+    let Some(id) = ticket_row(conn, origin.tenant, number)? else {
+        return Ok(None);
+    };
+    let changed = conn
+        .prepare_cached(
+            "UPDATE item SET state = 'closed', closed_ms = ?2, updated_ms = ?2, close_reason = ?3
+             WHERE id = ?1 AND state <> 'closed'",
+        )?
+        .execute((id, origin.now_ms, reason))?;
+    let change = match changed {
+        0 => TicketChange::Nothing,
+        _ => TicketChange::Closed,
+    };
+    Ok(Some((id, change)))
+}
+
+/// What changed in a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TicketChange {
+    Nothing,
+    Updated,
+    Closed,
 }
 
 pub(crate) fn read(conn: &Connection, id: i64) -> Result<ItemSnapshot, StoreError> {
@@ -228,6 +240,7 @@ pub(crate) fn read_row(row: &Row<'_>) -> Result<ItemSnapshot, StoreError> {
     let kind = item_kind_of(row.get(1)?)?;
     let stored: StoredDetail = serde_json::from_str(&row.get::<_, String>(8)?)?;
     let count = row.get::<_, i64>(13)?.unsigned_abs();
+    let held: Option<String> = row.get(17)?;
     Ok(ItemSnapshot {
         id: row.get(0)?,
         kind,
@@ -243,6 +256,11 @@ pub(crate) fn read_row(row: &Row<'_>) -> Result<ItemSnapshot, StoreError> {
         updated: rfc3339(row.get(11)?),
         alert_key: row.get(12)?,
         count: (kind == ItemKind::Alert).then_some(count),
+        first_seen: row.get::<_, Option<i64>>(15)?.map(rfc3339),
+        last_seen: row.get::<_, Option<i64>>(16)?.map(rfc3339),
+        held: held.as_deref().and_then(HoldReason::from_name),
+        closed: row.get::<_, Option<i64>>(18)?.map(rfc3339),
+        close_reason: row.get(19)?,
         old: row.get(14)?,
         detail: stored.detail,
     })

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use postroom_core::lookup::{
     KnownAlert, Needle, OpenTicket, Query, QueryResult, TicketSearch, field_key, requester_key,
 };
-use postroom_core::{AlertState, Value, ticket_name, ticket_number};
+use postroom_core::{Value, ticket_name, ticket_number};
 use rusqlite::{Connection, Row};
 
 use super::SqliteReader;
+use super::alerts::state_named;
 use super::ids::rfc3339;
 use super::items::StoredDetail;
 use super::questions::tenant_id;
@@ -95,20 +96,38 @@ pub(crate) fn note_words(
     Ok(())
 }
 
+/// Forgets the words of a ticket's fields.
+pub(crate) fn forget_words(
+    conn: &Connection,
+    tenant: i64,
+    number: i64,
+    fields: &BTreeMap<String, Value>,
+) -> Result<(), StoreError> {
+    let mut statement = conn.prepare_cached(
+        "DELETE FROM ticket_word WHERE tenant = ?1 AND name = ?2 AND value = ?3 AND ticket = ?4",
+    )?;
+    for (name, value) in fields.iter().filter(|(name, _)| !name.is_empty()) {
+        if let Some(value) = field_key(value) {
+            statement.execute((tenant, name, value, number))?;
+        }
+    }
+    Ok(())
+}
+
 const BY_NUMBER: &str =
     "SELECT i.ticket, i.title, i.priority, i.queue, i.detail, i.created_ms, i.updated_ms FROM item i
-     WHERE i.kind = 0 AND i.ticket = ?1 AND i.tenant = ?2 AND i.state = 'open'";
+     WHERE i.kind = 0 AND i.ticket = ?1 AND i.tenant = ?2 AND i.state <> 'closed'";
 
 const BY_WORD: &str =
     "SELECT i.ticket, i.title, i.priority, i.queue, i.detail, i.created_ms, i.updated_ms
      FROM ticket_word w CROSS JOIN item i ON i.kind = 0 AND i.ticket = w.ticket
-     WHERE w.tenant = ?1 AND w.name = ?2 AND w.value = ?3 AND i.tenant = ?1 AND i.state = 'open'
+     WHERE w.tenant = ?1 AND w.name = ?2 AND w.value = ?3 AND i.tenant = ?1 AND i.state <> 'closed'
      ORDER BY w.ticket DESC LIMIT ?4";
 
 const BY_TITLE: &str =
     "SELECT i.ticket, i.title, i.priority, i.queue, i.detail, i.created_ms, i.updated_ms
      FROM item i INDEXED BY item_open
-     WHERE i.kind = 0 AND i.state = 'open' AND i.tenant = ?1 ORDER BY i.ticket DESC LIMIT ?2";
+     WHERE i.kind = 0 AND i.state <> 'closed' AND i.tenant = ?1 ORDER BY i.ticket DESC LIMIT ?2";
 
 const BY_KEY: &str =
     "SELECT alert_key, state, title, priority, detail, coalesce(since_ms, created_ms), updated_ms, count FROM item
@@ -218,11 +237,7 @@ fn read_alert(row: &Row<'_>) -> Result<KnownAlert, StoreError> {
     let state: String = row.get(1)?;
     Ok(KnownAlert {
         key: row.get(0)?,
-        state: match state.as_str() {
-            "firing" => AlertState::Firing,
-            "resolved" => AlertState::Resolved,
-            odd => return Err(StoreError::corrupt(format!("an alert is {odd}"))),
-        },
+        state: state_named(&state)?,
         severity: row.get(3)?,
         host: stored.detail.host,
         service: stored.detail.service,

@@ -2,13 +2,17 @@
 
 mod acks;
 mod again;
+mod alert_watch;
+mod alerts;
 mod brakes;
 mod commit;
 mod configurations;
 mod control;
 mod conversations;
+mod copies;
 mod directory;
 mod error;
+mod expectations;
 mod generations;
 mod history;
 mod ids;

@@ -7,21 +7,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::lookup::{Query, QueryResult};
 use postroom_core::{
-    Address, Alert, ContentHash, Cursor, ItemSnapshot, MailboxState, Position, Receipt, Thread,
+    Address, Alert, ContentHash, Cursor, EventKind, ItemSnapshot, MailboxState, Position, Receipt,
+    Thread,
 };
 
 use super::{SqliteReader, SqliteStore};
 use crate::ports::{
-    Commits, Configurations, Facts, Journal, LastGood, Listings, Outbox, Records, ServiceAlerts,
-    Shadows, Store, Upkeep, Versions,
+    AlertWatch, Commits, Configurations, Facts, Journal, LastGood, Listings, Outbox, Records,
+    ServiceAlerts, Shadows, Store, Upkeep, Versions,
 };
 use crate::{
-    Ack, AppliedConfiguration, Committed, DecisionId, DecisionRow, EarlierDecision, Evidence,
-    FileId, Filter, FiringAlert, Generation, GenerationCause, JournalBatch, JournalId, Journalled,
-    LedgerRow, MailboxRow, OutboxDetail, OutboxEntry, OutboxKind, OutboxRow, PendingMail,
-    QuarantineRow, Quarantined, RecordedMail, RecordedMails, RefusedRule, RepeatRow, RoundRobin,
-    Rows, RuleRecord, Selection, SentBack, ServiceAlert, Shadow, ShadowId, ShadowMail,
-    ShadowOutcome, ShadowPage, ShadowState, StoreError, StrikeRecord, Suspect, Verdict,
+    Ack, AlertOutlets, AppliedConfiguration, Committed, DecisionId, DecisionRow, DueAlert,
+    EarlierDecision, Evidence, ExpectationRow, FileId, Filter, FiringAlert, Generation,
+    GenerationCause, JournalBatch, JournalId, Journalled, LedgerRow, MailboxRow, OutboxDetail,
+    OutboxEntry, OutboxKind, OutboxRow, PendingMail, QuarantineRow, Quarantined, RecordedMail,
+    RecordedMails, RefusedRule, RepeatRow, RoundRobin, Rows, RuleRecord, Selection, SentBack,
+    ServiceAlert, Shadow, ShadowId, ShadowMail, ShadowOutcome, ShadowPage, ShadowState, StoreError,
+    StrikeRecord, Suspect, Verdict,
 };
 
 #[async_trait]
@@ -32,6 +34,27 @@ impl ServiceAlerts for SqliteStore {
 
     async fn firing_alerts(&self) -> Result<Vec<FiringAlert>, StoreError> {
         self.ask(|reader| reader.firing_service_alerts()).await
+    }
+}
+
+#[async_trait]
+impl AlertWatch for SqliteStore {
+    async fn due_alerts(&self, limit: usize, skip: usize) -> Result<Vec<DueAlert>, StoreError> {
+        let now_ms = self.now_ms();
+        self.ask(move |reader| reader.due_alerts(limit, skip, now_ms))
+            .await
+    }
+
+    async fn next_due_alert(&self) -> Result<Option<i64>, StoreError> {
+        self.ask(|reader| reader.next_due_alert()).await
+    }
+
+    async fn apply_due_alert(
+        &self,
+        due: DueAlert,
+        outlets: AlertOutlets,
+    ) -> Result<Option<EventKind>, StoreError> {
+        self.write_due_alert(due, outlets).await
     }
 }
 
@@ -449,6 +472,7 @@ impl Facts for SqliteReader {
         ticket_exists(tenant: &str, ticket: &str) -> bool;
         kv(tenant: &str, rule: &str, key: &str) -> Option<String>;
         kv_usage(tenant: &str, rule: &str) -> (u64, u64);
+        first_copy(tenant: &str, marks: &[ContentHash], confirmed: bool, received_ms: i64) -> Option<DecisionId>;
         lookup(tenant: &str, question: &Query, most: usize) -> QueryResult;
     }
 }
@@ -476,6 +500,7 @@ impl Listings for SqliteReader {
         decisions(filter: &Filter) -> Rows<DecisionRow>;
         decision(id: DecisionId) -> Option<DecisionRow>;
         items(filter: &Filter) -> Rows<ItemSnapshot>;
+        expectations() -> Vec<ExpectationRow>;
         outbox(filter: &Filter) -> Rows<OutboxRow>;
         earlier_decisions(id: DecisionId) -> Vec<EarlierDecision>;
         deliveries(decision: DecisionId) -> Vec<OutboxRow>;

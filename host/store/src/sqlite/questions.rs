@@ -118,7 +118,7 @@ fn find_ticket(
     for number in numbers.iter().filter_map(|n| ticket_number(n)) {
         let open = conn
             .prepare_cached(
-                "SELECT 1 FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2 AND state = 'open'",
+                "SELECT 1 FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2 AND state <> 'closed'",
             )?
             .exists((number, tenant))?;
         if open {
@@ -154,8 +154,8 @@ const RECEIVED: &str = "SELECT i.ticket
            ORDER BY id LIMIT 200) j
           JOIN decision d ON d.journal = j.id
           JOIN item i ON i.kind = 0 AND i.ticket = d.ticket
-     WHERE i.tenant = ?3 AND i.state = 'open' ORDER BY i.ticket LIMIT 1";
+     WHERE i.tenant = ?3 AND i.state <> 'closed' ORDER BY i.ticket LIMIT 1";
 
 /// Selects the open ticket for which Postroom sent a mail with this Message-ID.
 const SENT: &str = "SELECT i.ticket FROM sent s JOIN item i ON i.kind = 0 AND i.ticket = s.ticket
-     WHERE s.message_key = ?1 AND s.message_id = ?2 AND i.tenant = ?3 AND i.state = 'open'";
+     WHERE s.message_key = ?1 AND s.message_id = ?2 AND i.tenant = ?3 AND i.state <> 'closed'";

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use postroom_core::{Alert, AlertState, ContentHash, EventKind, InstallationSecret};
+use postroom_core::{Alert, AlertPolicy, AlertState, ContentHash, EventKind, InstallationSecret};
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::alerts::{self, Report};
 use super::commit::{JournalledMail, event};
 use super::generations::{self, Set, Version};
 use super::history::{self, Keep};
-use super::items::{self, Origin};
+use super::items::Origin;
 use super::options::StoreOptions;
 use super::outbox::{self, NewEntry};
 use super::schema;
@@ -229,9 +230,9 @@ fn tell(
         // The alert is about the rule's current state, whatever mail it failed on.
         old: false,
     };
-    let Some(item) = items::put_alert(conn, origin, &alert)? else {
-        return Ok(());
-    };
+    let policy = AlertPolicy::of_postroom();
+    let report = Report::of_postroom(&alert, &policy, now_ms);
+    let item = alerts::report(conn, origin, &report)?.item;
     let kind = EventKind::of(alert.state);
     let payload = event(conn, kind, item, &mail, origin)?;
     for sink in sinks {

@@ -1,8 +1,9 @@
 //! Alerts of Postroom itself: an item and its outbox entries, without a decision.
 
-use postroom_core::{Event, EventKind, ServiceAlertIdentity};
+use postroom_core::{AlertPolicy, Event, EventKind, ServiceAlertIdentity};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::alerts::{self, Report, alert_state_name};
 use super::ids::rfc3339;
 use super::installation::Installation;
 use super::items::{self, Origin};
@@ -44,7 +45,8 @@ impl SqliteReader {
     }
 }
 
-fn write(
+/// Raises or resolves an alert, and returns whether it was not in that state.
+pub(super) fn write(
     conn: &Connection,
     installation: &Installation,
     change: &ServiceAlert,
@@ -55,8 +57,8 @@ fn write(
         .prepare_cached("SELECT state FROM item WHERE kind = 2 AND tenant = ?1 AND alert_key = ?2")?
         .query_row((tenant, &alert.key), |row| row.get(0))
         .optional()?;
-    let resolved = items::alert_state(postroom_core::AlertState::Resolved);
-    if before.as_deref().unwrap_or(resolved) == items::alert_state(alert.state) {
+    let resolved = alert_state_name(postroom_core::AlertState::Resolved);
+    if before.as_deref().unwrap_or(resolved) == alert_state_name(alert.state) {
         return Ok(false);
     }
     let origin = Origin {
@@ -65,9 +67,9 @@ fn write(
         now_ms,
         old: false,
     };
-    let Some(item) = items::put_alert(conn, origin, alert)? else {
-        return Ok(false);
-    };
+    let policy = AlertPolicy::of_postroom();
+    let report = Report::of_postroom(alert, &policy, now_ms);
+    let item = alerts::report(conn, origin, &report)?.item;
     // A rule may have used the key before: from now on the alert is Postroom's own.
     conn.prepare_cached("UPDATE item SET mailbox = ?2, decision = NULL WHERE id = ?1")?
         .execute((item, mailbox_row(conn, &change.mailbox)?))?;

@@ -87,7 +87,7 @@ async fn an_alert_of_old_mail_does_not_change_one_of_today() {
     let mut late = alert(id, "o3", "disk", AlertState::Resolved);
     outlets(&mut late).deliver_old = true;
     store.commit(vec![late]).await.unwrap();
-    assert_eq!(state(), ("firing".into(), Some(3), false));
+    assert_eq!(state(), ("firing".into(), Some(4), false));
     assert_eq!(targets(&store), ["pager"]);
     let sink = store
         .due_outbox(

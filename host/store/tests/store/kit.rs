@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use postroom_core::{
-    Action, Address, Alert, AlertState, AutomaticLimits, ContentHash, Cursor, Decision, MailFacts,
-    Note, Outcome, OutgoingRoute, Outlets, Position, Reply, Routes, Thread, Ticket,
+    Action, Address, Alert, AlertPolicy, AlertState, AutomaticLimits, Clock, ContentHash, Cursor,
+    Decision, MailFacts, Note, Outcome, OutgoingRoute, Outlets, Position, Reply, Routes, Thread,
+    Ticket,
 };
 use postroom_store::sqlite::{SqliteControl, SqliteReader, SqliteStore, StoreOptions};
 use postroom_store::{
@@ -35,11 +36,20 @@ pub fn open(dir: &Path) -> Arc<dyn Store> {
     open_within(dir, StoreLimits::default())
 }
 
-// Only the next three functions, and the suite's module `sqlite`, name an implementation.
+// Only the next four functions, and the suite's module `sqlite`, name an implementation.
 
 fn open_within(dir: &Path, limits: StoreLimits) -> Arc<dyn Store> {
     let options = StoreOptions {
         limits,
+        ..StoreOptions::default()
+    };
+    Arc::new(SqliteStore::open_with(dir, &options).unwrap())
+}
+
+/// Opens the store of a folder with a clock that is set.
+pub fn open_at(dir: &Path, clock: Clock) -> Arc<dyn Store> {
+    let options = StoreOptions {
+        clock,
         ..StoreOptions::default()
     };
     Arc::new(SqliteStore::open_with(dir, &options).unwrap())
@@ -139,7 +149,7 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
             from: Some(address("Ann@acme.example")),
             subject: format!("About {name}"),
             participants: vec!["ann@acme.example".into(), "bob@partner.example".into()],
-            confirmed: false,
+            ..MailFacts::default()
         },
         outlets: Arc::new(Outlets {
             routes: Routes {
@@ -153,6 +163,7 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
                 from_domain: "acme.example".into(),
                 automatic: AutomaticLimits::default(),
             }),
+            alerts: AlertPolicy::default(),
         }),
     }
 }

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod again;
+mod alerts;
 mod authority;
 mod configurations;
+mod copies;
 mod crash;
 mod decisions;
 mod generations;
@@ -20,3 +22,4 @@ mod recorded;
 mod service_alerts;
 mod shadow;
 mod sqlite;
+mod tickets;

@@ -337,21 +337,3 @@ fn a_time_on_the_command_line_is_written_as_in_the_configuration() {
         assert_eq!(refused.status.code(), Some(2), "{text}: {}", both(&refused));
     }
 }
-
-#[test]
-fn an_author_is_told_that_expect_is_not_watched() {
-    let room = room();
-    room.write("postroom.toml", spool("\"rules/backup.js\""));
-    room.write(
-        "rules/backup.js",
-        "export function decide(mail) {\n  return expect({ key: mail.subject, within: \"26h\" });\n}\n",
-    );
-    room.write("a.eml", mail("hello", "world"));
-    let warning =
-        "expect is only recorded with the decision: no alert is raised when the mail is missing";
-    let checked = both(&room.postroom(&["check"]));
-    assert!(checked.contains("rules/backup.js:2:10"), "{checked}");
-    assert!(checked.contains(warning), "{checked}");
-    let tried = room.ok(&["rule", "try", "rules/backup.js", "a.eml"]);
-    assert!(tried.contains(warning), "{tried}");
-}

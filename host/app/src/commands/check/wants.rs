@@ -9,9 +9,6 @@ use postroom_sandbox::lex::{Bracket, JsToken, Kind, Lexer};
 
 use postroom_config::{Problem, RuleUse};
 
-/// The warning of `check` and `rule try` about `expect`.
-pub const EXPECT_IS_NOT_WATCHED: &str =
-    "expect is only recorded with the decision: no alert is raised when the mail is missing";
 const KV: &[&str] = &["get", "set", "delete"];
 const LOOKUP: &[&str] = &[
     "contact", "contacts", "asset", "assets", "ticket", "tickets", "alert", "alerts",
@@ -82,20 +79,6 @@ pub fn missing(file: &str, wants: &[Want], wanted: &RuleUse) -> Vec<Problem> {
             }
         })
         .collect()
-}
-
-/// Warns about `expect`, which is recorded without anything watching for the mail: an author must not rely on it.
-pub fn unwatched(file: &str, wants: &[Want]) -> Option<Problem> {
-    let want = wants.iter().find(|want| want.what == "expect")?;
-    Some(Problem {
-        file: file.into(),
-        line: want.line,
-        column: want.column,
-        key: String::new(),
-        message: EXPECT_IS_NOT_WATCHED.into(),
-        cure: "watch for the missing mail by other means until a later version does".into(),
-        source: None,
-    })
 }
 
 fn grants(wanted: &RuleUse, what: &str) -> bool {

@@ -12,7 +12,6 @@ use postroom_core::{Clock, parse};
 use postroom_sandbox::{Lookup, LookupError, NoKv, Rule, Run};
 use serde_json::json;
 
-use crate::commands::check::wants::EXPECT_IS_NOT_WATCHED;
 use crate::commands::{load_readable, print};
 use postroom_config::{Config, RuleKind, RuleUse};
 use postroom_rules::cases::Terms;
@@ -186,13 +185,6 @@ fn for_people(
             let list = serde_json::to_string_pretty(&facts[key])?;
             parts.push(format!("\n{key}:\n{list}"));
         }
-    }
-    let is_expect = |action: &serde_json::Value| action["kind"] == "expect";
-    if facts["actions"]
-        .as_array()
-        .is_some_and(|list| list.iter().any(is_expect))
-    {
-        parts.push(format!("\nwarning: {EXPECT_IS_NOT_WATCHED}"));
     }
     for key in ["log", "repairs"] {
         let lines = facts[key].as_array().map(Vec::as_slice).unwrap_or_default();
