@@ -339,6 +339,8 @@ pub struct Outgoing {
     pub name: String,
     pub from: Address,
     pub reply_to: Option<Address>,
+    /// Whether the address for answers gets the ticket's token as its tag.
+    pub tag_replies: bool,
     pub proxies: Proxies,
     pub target: OutgoingConfig,
 }

@@ -1,6 +1,7 @@
 //! Postroom's domain: mails, the context of a rule, decisions, and the logic that needs no I/O.
 
 pub mod acknowledgement;
+pub mod attribution;
 pub mod backoff;
 pub mod classify;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod effects;
 pub mod event;
 mod first_contact;
 mod fold;
+pub mod forwarded;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod grants;
@@ -30,14 +32,19 @@ pub mod raw;
 pub mod receipt;
 pub mod redact;
 pub mod reply;
+pub mod reply_token;
 pub mod thread;
+pub mod thread_policy;
 mod touches;
 
 pub use acknowledgement::After;
+pub use attribution::{AttributeBy, Clients, Contacts, Staff};
 pub use backoff::{Backoff, backoff};
 pub use clock::{Clock, ClockHand};
 pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
-pub use context::{Client, Context, Thread, ThreadMethod};
+pub use context::{
+    Client, ClientEvidence, Context, Provenance, StepResult, Thread, ThreadMethod, ThreadStep,
+};
 pub use counted::counted;
 pub use decision::{
     Action, Alert, AlertState, Decision, Expect, Note, Outcome, Refusal, Reply, Ticket, Trouble,
@@ -66,7 +73,11 @@ pub use parse::{
 };
 pub use position::Position;
 pub use raw::{ContentHash, Cursor, RawMessage};
+pub use forwarded::forwarded;
 pub use receipt::{ExternalRef, Receipt};
 pub use redact::Redactor;
-pub use thread::{ticket_name, ticket_number, ticket_numbers};
+pub use thread::{
+    ForeignNumbers, ReopenPolicy, ThreadQuery, Threading, ticket_name, ticket_number, ticket_numbers,
+};
+pub use thread_policy::{OutsiderPolicy, ThreadPolicy, UnverifiedPolicy};
 pub use touches::Touches;

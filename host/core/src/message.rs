@@ -56,6 +56,8 @@ pub struct Authentication {
     pub spf: AuthVerdict,
     pub dkim: AuthVerdict,
     pub dmarc: AuthVerdict,
+    /// Whether the chain of the servers that passed the mail on is intact (RFC 8617). It names no sender by itself.
+    pub arc: AuthVerdict,
 }
 
 /// A limit on MIME parts that a mail exceeds: rules would not see all of it.

@@ -14,7 +14,8 @@ use crate::event::EventKind;
 use crate::identity::{InstallationSecret, MailIdentity};
 use crate::message::{Address, Message};
 use crate::outgoing::{self, OutgoingMail, bare_address};
-use crate::thread::{ticket_name, ticket_number};
+use crate::reply_token::reply_token;
+use crate::thread::{ForeignNumbers, is_bare_thanks, ticket_name, ticket_number};
 
 /// The most addresses of one mail that join a ticket.
 const PARTICIPANTS: usize = 50;
@@ -40,6 +41,10 @@ pub struct MailFacts {
     pub participants: Vec<String>,
     /// Whether the trusted boundary confirms that the mail comes from the domain of its From. Anybody can write any From.
     pub confirmed: bool,
+    /// Numbers of other systems in the subject, by which later mails find the ticket.
+    pub foreign_numbers: Vec<String>,
+    /// Whether the mail says thanks and nothing else: a note of it reopens no ticket.
+    pub thanks: bool,
 }
 
 /// The targets that receive each kind of item, by name.
@@ -189,6 +194,7 @@ impl MailFacts {
         message_id: String,
         message: Option<&Message>,
         is_own: impl Fn(&str) -> bool,
+        patterns: &ForeignNumbers,
     ) -> Self {
         let Some(message) = message else {
             return Self {
@@ -207,6 +213,8 @@ impl MailFacts {
                 .map(|address| address.email.clone())
                 .collect(),
             confirmed: message.authentication.confirms_sender(),
+            foreign_numbers: patterns.of(&message.subject),
+            thanks: is_bare_thanks(&message.reply),
         }
     }
 
@@ -388,7 +396,10 @@ impl<'a> Builder<'a, '_> {
             conversation.message_ids.push(id.clone());
             conversation
         });
-        let mail = outgoing::reply(facts, to, reply, ticket.as_deref(), id);
+        let tenant = self.of.identity.tenant;
+        let token = ticket.as_deref();
+        let token = token.and_then(|ticket| reply_token(self.secret, tenant, ticket));
+        let mail = outgoing::reply(facts, to, reply, ticket.as_deref(), id, token);
         let mut dispatch = self.dispatch(n, route, mail, false)?;
         dispatch.conversation = conversation;
         Some(Effect::Mail(Box::new(dispatch)))

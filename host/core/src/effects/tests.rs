@@ -70,6 +70,7 @@ fn case(outcome: Outcome, actions: Vec<Action>) -> Case {
             elapsed_us: 1,
             decided_at: None,
             called_from: Vec::new(),
+            provenance: Default::default(),
         },
         mail: MailFacts {
             message_id: "a@x".into(),
@@ -78,6 +79,7 @@ fn case(outcome: Outcome, actions: Vec<Action>) -> Case {
             subject: "About a".into(),
             participants: vec!["ann@acme.example".into(), "bob@partner.example".into()],
             confirmed: false,
+            ..MailFacts::default()
         },
         outlets: Outlets {
             routes: Routes {

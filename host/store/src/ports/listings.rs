@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use postroom_core::decision::{Refusal, Trouble};
-use postroom_core::{Action, AlertState, ItemKind, ItemSnapshot, MailboxState, Outcome, Thread};
+use postroom_core::{
+    Action, AlertState, ItemKind, ItemSnapshot, MailboxState, Outcome, Provenance, Thread,
+};
 use serde::Serialize;
 
 use super::commits::{KvRead, LookupRead};
@@ -148,6 +150,9 @@ pub struct DecisionRow {
     /// The calls that led there, innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
+    /// What was known of the sender and the thread: `client`, `staff`, `requester` and `steps`.
+    #[serde(flatten)]
+    pub provenance: Provenance,
     /// An old mail is never replied to, and is sent to no target unless the mailbox asks for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub old: bool,

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use postroom_core::effects::{
     self, Committing, Dispatch, Effect, EffectInputs, Effects, Needs, Notices,
 };
-use postroom_core::{Action, ContentHash, Event, EventKind, MailIdentity, ticket_name};
+use postroom_core::{
+    Action, ContentHash, Event, EventKind, MailFacts, MailIdentity, ticket_name,
+};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteStore;
@@ -152,6 +154,7 @@ fn write(
         journal,
         origin,
         mail: &mail,
+        facts: &facts,
         ticket_rows: HashMap::new(),
     };
     desk.apply(&effects)?;
@@ -275,6 +278,7 @@ struct Desk<'a> {
     journal: JournalId,
     origin: Origin,
     mail: &'a JournalledMail,
+    facts: &'a MailFacts,
     /// The rows of the tickets that the mail opened or added a note to.
     ticket_rows: HashMap<i64, i64>,
 }
@@ -301,6 +305,7 @@ impl Desk<'_> {
                 let item = items::add_ticket(self.conn, self.origin, *number, ticket)?;
                 self.ticket_rows.insert(*number, item);
                 self.join(*number, participants)?;
+                self.note_foreign_numbers(*number)?;
                 self.notify(notices, item, item)
             }
             Effect::Note {
@@ -320,6 +325,10 @@ impl Desk<'_> {
                 })?;
                 let item = items::add_note(self.conn, self.origin, number, title, note)?;
                 self.join(number, participants)?;
+                self.note_foreign_numbers(number)?;
+                if !self.facts.thanks {
+                    items::reopen(self.conn, number)?;
+                }
                 self.notify(notices, item, lane)
             }
             Effect::Alert { alert, notices } => {
@@ -341,6 +350,11 @@ impl Desk<'_> {
             self.ticket_rows.insert(number, row);
         }
         Ok(row)
+    }
+
+    fn note_foreign_numbers(&self, ticket: i64) -> Result<(), StoreError> {
+        let numbers = &self.facts.foreign_numbers;
+        items::note_foreign_numbers(self.conn, self.origin.tenant, ticket, numbers)
     }
 
     /// Makes people participants of a ticket.

@@ -320,6 +320,7 @@ fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
         alert_key,
         alert_state,
         thread: decision.thread,
+        provenance: decision.provenance,
         actions: decision.actions,
         refused: decision.refused,
         repairs: decision.repairs,

@@ -19,3 +19,4 @@ mod recorded;
 mod service_alerts;
 mod shadow;
 mod sqlite;
+mod threads;
