@@ -6,6 +6,7 @@ mod bare;
 mod changes;
 mod documents;
 mod freshness;
+mod identity;
 mod include;
 mod limits;
 mod mailboxes;
@@ -43,6 +44,7 @@ pub use changes::{Changes, PartKind, PartName};
 pub use documents::Documents;
 use documents::{Files, Texts, WHOLE, folder, included, named, parse, text, with_files};
 pub use freshness::FreshnessObjective;
+pub use identity::IdentityConfig;
 use mailboxes::Surroundings;
 pub use misconfigured::Misconfigured;
 pub use postroom_core::Import;
@@ -57,7 +59,7 @@ pub use targets::{
 };
 pub use types::{
     Config, Credential, DirectoryFile, LineLimits, MailLogin, MailboxConfig, OnFailure, Outgoing,
-    RuleConfig, RuleKind, RuleUse, Server, SessionUse, Sink, SizeLimits, Tenant,
+    RuleConfig, RuleKind, RuleUse, Server, SessionUse, SharedMailbox, Sink, SizeLimits, Tenant,
 };
 pub use update::{Snapshot, Update};
 pub use values::duration_of;
@@ -176,11 +178,8 @@ impl Config {
 
     /// Returns every rule of every tenant, each once, the built-in ones included.
     pub fn rule_uses(&self) -> Vec<RuleUse> {
-        let chains = self.mailboxes.iter();
-        rules::uses(
-            &self.tenants,
-            chains.map(|mailbox| (mailbox.tenant.as_str(), mailbox.rules.as_slice())),
-        )
+        let chains = self.mailboxes.iter().flat_map(MailboxConfig::chains);
+        rules::uses(&self.tenants, chains)
     }
 
     /// Returns every address at which mail arrives or from which it leaves, as [`person`] returns it, each once.
@@ -195,9 +194,11 @@ impl Config {
                 .map(|address| address.email.as_str())
                 .chain(outgoing.target.mailbox())
         });
+        let recipients = self.tenants.iter().flat_map(|it| &it.recipients);
+        let recipients = recipients.map(String::as_str);
         let disabled = self.misconfigured.iter();
         let disabled = disabled.flat_map(|it| it.addresses.iter().map(String::as_str));
-        let all = arriving.chain(leaving).chain(disabled);
+        let all = arriving.chain(recipients).chain(leaving).chain(disabled);
         all.map(person).collect()
     }
 }
@@ -274,6 +275,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
     let extra_roots = roots::read(&root);
     let proxies = proxy::read(&root);
     let trusted = authentication::read(&root).map(Option::unwrap_or_default);
+    let identity = identity::read(&root);
 
     let (sound, broken) = included(files);
     let roots: Vec<&Section> = std::iter::once(&root).chain(&sound).collect();
@@ -324,7 +326,8 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
         sink_places,
     ] = places;
     let (profiles, facts) = profiles::read(profiles, &names);
-    let (tenants, settings) = tenants::read(tenants, &tenant_limits);
+    let public = identity.as_ref().map(|it| it.clients(&[]));
+    let (tenants, settings) = tenants::read(tenants, &tenant_limits, public.as_ref());
     let outgoing = outgoing::read(outgoing, &names, &facts, proxies.as_ref());
     let mailboxes = mailboxes::read(
         mailboxes,
@@ -334,6 +337,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
             trusted: trusted.as_deref(),
             proxies: proxies.as_ref(),
             tenant_files: &tenant_files,
+            tenants: &tenants,
             limits: &limits,
             outgoing_profiles: &outgoing.profiles,
         },
@@ -370,6 +374,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
             limits,
             extra_roots: extra_roots?,
             proxies: proxies?,
+            identity: identity?,
             vault_key: vault_key?,
             installations,
             profiles,

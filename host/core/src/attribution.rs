@@ -138,12 +138,35 @@ impl Clients {
     /// Returns the clients that a sender may belong to: by the exact address, then by another address of the same person, then by the
     /// domain, then by the nearest domain above it. A domain of a public mail service fits nobody.
     pub fn by_sender(&self, email: &str, contacts: &dyn Contacts) -> Option<Found> {
+        self.search(email, contacts, &|_| true)
+    }
+
+    /// Returns the evidence that a sender belongs to this client, whoever else they may belong to.
+    pub fn evidence_for(
+        &self,
+        client: &str,
+        email: &str,
+        contacts: &dyn Contacts,
+    ) -> Option<ClientEvidence> {
+        let number = self.names.iter().position(|name| name == client)?;
+        let found = self.search(email, contacts, &|it| it == number);
+        found.map(|it| it.evidence)
+    }
+
+    fn search(
+        &self,
+        email: &str,
+        contacts: &dyn Contacts,
+        is_meant: &dyn Fn(usize) -> bool,
+    ) -> Option<Found> {
         let exact = spelled(email);
         let (_, domain) = exact.rsplit_once('@')?;
         let without_tag = person(email);
         let contact = |of: &dyn Fn(usize, &str) -> bool| -> Vec<usize> {
             let all = self.names.iter().enumerate();
-            all.filter(|(number, name)| of(*number, name)).map(|(number, _)| number).collect()
+            all.filter(|(number, name)| is_meant(*number) && of(*number, name))
+                .map(|(number, _)| number)
+                .collect()
         };
         let listed = |email: &str, number: usize| {
             let owners = self.addresses.get(email);
@@ -166,16 +189,22 @@ impl Clients {
         if self.is_public(domain) {
             return None;
         }
-        if let Some(owners) = self.domains.get(domain) {
-            return self.found(ClientEvidence::Domain, owners);
+        let owners = |domain: &str| -> Vec<usize> {
+            let owners = self.domains.get(domain).into_iter().flatten().copied();
+            owners.filter(|it| is_meant(*it)).collect()
+        };
+        let found = owners(domain);
+        if !found.is_empty() {
+            return self.found(ClientEvidence::Domain, &found);
         }
         let mut above = domain;
         while let Some((_, rest)) = above.split_once('.') {
             above = rest;
             // A client cannot own a top-level domain.
             let is_owned = above.contains('.') && !self.is_public(above);
-            if let Some(owners) = self.domains.get(above).filter(|_| is_owned) {
-                return self.found(ClientEvidence::Subdomain, owners);
+            let found = owners(above);
+            if is_owned && !found.is_empty() {
+                return self.found(ClientEvidence::Subdomain, &found);
             }
         }
         None

@@ -13,8 +13,10 @@ pub struct Client {
     /// False if the evidence fits several clients, or a server under `[authentication] trusted` reports `dmarc=fail`: From may be
     /// forged.
     pub sure: bool,
+    #[serde(default)]
     pub evidence: ClientEvidence,
     /// Every client that the evidence fits, in the order of the configuration.
+    #[serde(default)]
     pub candidates: Vec<String>,
 }
 
@@ -37,6 +39,12 @@ named! {
         PlusAddress = "plus-address",
         /// The mail belongs to one of the client's tickets.
         Ticket = "ticket",
+    }
+}
+
+impl Default for ClientEvidence {
+    fn default() -> Self {
+        Self::Mailbox
     }
 }
 

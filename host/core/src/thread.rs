@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use crate::context::{Thread, ThreadStep};
 use crate::message::{Classification, Message};
@@ -19,6 +19,8 @@ const MOST_DIGITS: usize = 9;
 const MOST_FOREIGN: usize = 5;
 /// Longest number of another system, in bytes.
 const LONGEST_FOREIGN: usize = 100;
+/// The largest compiled pattern, in bytes.
+const PATTERN_BYTES: usize = 256 * 1024;
 /// The most words of a mail that only says thanks.
 const THANKS_WORDS: usize = 8;
 
@@ -96,11 +98,15 @@ impl ReopenPolicy {
 pub struct ForeignNumbers(Vec<Regex>);
 
 impl ForeignNumbers {
-    /// The largest compiled pattern, in bytes.
-    pub const PATTERN_BYTES: usize = 256 * 1024;
+    /// Fails with the reason why one of them is no usable pattern.
+    pub fn parse(patterns: &[String]) -> Result<Self, String> {
+        let compiled = patterns.iter().map(|it| compile(it));
+        compiled.collect::<Result<_, _>>().map(Self)
+    }
 
-    pub fn new(patterns: Vec<Regex>) -> Self {
-        Self(patterns)
+    /// Fails with the reason why this is no usable pattern.
+    pub fn check(pattern: &str) -> Result<(), String> {
+        compile(pattern).map(|_| ())
     }
 
     /// Returns the numbers in a subject, each once: the first group of each match, or all of it.
@@ -124,6 +130,32 @@ impl ForeignNumbers {
             }
         }
         numbers
+    }
+}
+
+impl PartialEq for ForeignNumbers {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |it: &Self| -> Vec<String> { it.0.iter().map(|it| it.to_string()).collect() };
+        texts(self) == texts(other)
+    }
+}
+
+fn compile(pattern: &str) -> Result<Regex, String> {
+    let compiled = RegexBuilder::new(pattern)
+        .size_limit(PATTERN_BYTES)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => "is too large a pattern".to_owned(),
+            // The last line of the error says what is wrong; those before it show where.
+            other => {
+                let text = other.to_string();
+                let last = text.lines().last().unwrap_or_default();
+                format!("is no regular expression: {}", last.trim_start_matches("error: "))
+            }
+        })?;
+    match compiled.is_match("") {
+        true => Err("matches an empty text".to_owned()),
+        false => Ok(compiled),
     }
 }
 
@@ -238,8 +270,10 @@ mod tests {
     #[test]
     fn numbers_of_other_systems_are_found_by_configured_patterns() {
         let patterns = [r"\b(INC\d{7})\b", r"Case\s+#(\d+)", r"(?i)CHG\d+"];
-        let patterns = patterns.map(|it| Regex::new(it).unwrap()).to_vec();
-        let patterns = ForeignNumbers::new(patterns);
+        let patterns = ForeignNumbers::parse(&patterns.map(str::to_owned)).unwrap();
+        for odd in ["(", "", "a*", r"\w{1000}{1000}"] {
+            assert!(ForeignNumbers::check(odd).is_err(), "{odd}");
+        }
         for (subject, expected) in [
             ("Re: INC0012345 VPN", vec!["INC0012345"]),
             ("Case #77 and case  #78", vec!["77"]),

@@ -1,4 +1,4 @@
-//! Steps 2 and 3 of the line: a journalled mail is parsed and run through its mailbox's rule chain, with the store as capability
+//! Steps 2 and 4 of the line: a journalled mail is parsed and run through its mailbox's rule chain, with the store as capability
 //! provider. The only I/O is reading the store.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use postroom_core::{
-    Action, ContentHash, Decision, Message, Outcome, OverLimit, RawMessage, counted, message_id,
-    parse, synthetic_message_id,
+    Action, Client, ContentHash, Decision, Message, Outcome, OverLimit, Provenance, RawMessage,
+    counted, message_id, parse, synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
 use postroom_store::{Conclusion, Facts, NewMail, PendingMail, StoreError};
@@ -22,6 +22,7 @@ use postroom_rules::chain_run::{self, CapabilityProvider, ChainOutcome, FALLBACK
 use postroom_rules::crash;
 use postroom_rules::directory::Directory;
 use postroom_rules::rulebook::Chain;
+use postroom_rules::senders::Sender;
 
 /// When mails are slow, those decided so far are committed after this time, without waiting for the whole batch.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
@@ -33,7 +34,12 @@ const HEADER_BYTES: usize = 64 * 1024;
 pub struct Parsed {
     pub mail: PendingMail,
     content: Content,
+    attributed: Option<Attributed>,
 }
+
+/// The client that the mail of a shared mailbox was attributed to; `None` if it fits none.
+#[derive(Clone)]
+struct Attributed(Option<Client>);
 
 enum Content {
     Message(Arc<Message>),
@@ -53,6 +59,29 @@ impl Parsed {
             _ => None,
         }
     }
+
+    /// Returns the same as [`Parsed::message`]; for a mail that no rule is given, its headers where they can be read.
+    pub fn headers(&self) -> Option<&Arc<Message>> {
+        self.content.headers()
+    }
+
+    /// Returns the mail as that of a client.
+    pub fn attributed_to(self, client: Option<Client>) -> Self {
+        Self {
+            attributed: Some(Attributed(client)),
+            ..self
+        }
+    }
+}
+
+impl Content {
+    fn headers(&self) -> Option<&Arc<Message>> {
+        match self {
+            Content::Message(message) => Some(message),
+            Content::Unreadable(_, headers) | Content::GivenUp(_, headers) => headers.as_ref(),
+            Content::Failed(_) => None,
+        }
+    }
 }
 
 /// A mail with its decision, ready to commit.
@@ -60,16 +89,13 @@ pub struct Decided {
     pub mail: PendingMail,
     pub result: Result<ChainOutcome, LineFailure>,
     content: Content,
+    attributed: Option<Attributed>,
 }
 
 impl Decided {
     /// Returns the parsed mail. For a mail that no rule was given, returns its headers where they can be read.
     pub fn message(&self) -> Option<&Arc<Message>> {
-        match &self.content {
-            Content::Message(message) => Some(message),
-            Content::Unreadable(_, headers) | Content::GivenUp(_, headers) => headers.as_ref(),
-            Content::Failed(_) => None,
-        }
+        self.content.headers()
     }
 
     /// Returns the mail without its decision.
@@ -77,6 +103,7 @@ impl Decided {
         Parsed {
             mail: self.mail,
             content: self.content,
+            attributed: self.attributed,
         }
     }
 }
@@ -87,6 +114,7 @@ impl Parsed {
         Self {
             mail,
             content: Content::Message(Arc::new(message)),
+            attributed: None,
         }
     }
 
@@ -95,6 +123,7 @@ impl Parsed {
             mail: self.mail,
             result: Ok(outcome),
             content: self.content,
+            attributed: self.attributed,
         }
     }
 }
@@ -295,7 +324,11 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
             Err(panic) => Content::Failed(format!("parsing: {}", panic_text(&*panic))),
         }
     };
-    Parsed { mail, content }
+    Parsed {
+        mail,
+        content,
+        attributed: None,
+    }
 }
 
 /// Returns why a mail is quarantined when rules would not see all of its parts.
@@ -330,7 +363,11 @@ fn decide_one(
     directory: &Arc<Directory>,
     parsed: Parsed,
 ) -> Decided {
-    let Parsed { mail, content } = parsed;
+    let Parsed {
+        mail,
+        content,
+        attributed,
+    } = parsed;
     let result = match &content {
         Content::Failed(reason) => Err(LineFailure::Defect(reason.clone())),
         Content::Unreadable(reason, _) | Content::GivenUp(reason, _) => {
@@ -338,7 +375,8 @@ fn decide_one(
         }
         Content::Message(message) => {
             let walked = catch_unwind(AssertUnwindSafe(|| {
-                walk_chain(line, mailbox, chain, directory, &mail, message)
+                let client = attributed.as_ref();
+                walk_chain(line, mailbox, chain, directory, (&mail, message, client))
             }));
             match walked {
                 Ok(Ok(answer)) => Ok(answer),
@@ -354,6 +392,7 @@ fn decide_one(
         mail,
         result,
         content,
+        attributed,
     }
 }
 
@@ -363,26 +402,23 @@ fn walk_chain(
     mailbox: &Mailbox,
     chain: &Chain,
     directory: &Arc<Directory>,
-    mail: &PendingMail,
-    message: &Arc<Message>,
+    (mail, message, attributed): (&PendingMail, &Arc<Message>, Option<&Attributed>),
 ) -> Result<ChainOutcome, StoreError> {
     crash::mail(&mail.bytes);
-    let thread = line.facts.thread_candidate(
-        &mailbox.tenant,
-        &message.references,
-        &message.subject,
-        message.from.as_ref(),
-        &mailbox.domains,
-    )?;
-    let context = chain_run::context(
-        &mailbox.tenant,
-        &mailbox.name,
-        &mailbox.domains,
-        message,
-        thread,
-        mail.received_ms,
-    );
     let settings = line.settings();
+    let (senders, tenant) = (&settings.senders, &mailbox.tenant);
+    let sender = match attributed {
+        Some(Attributed(client)) => Sender {
+            client: client.clone(),
+            ..senders.without_client(message)
+        },
+        None => senders.of_tenant(tenant, message, &*line.directories),
+    };
+    let query = senders.thread_query(tenant, message, &sender, &*line.directories);
+    let facts = &line.facts;
+    let threading = facts.thread(tenant, &query, &senders.reopen, mail.received_ms)?;
+    let threading = mailbox.policy.threads.verify(message, threading);
+    let context = chain_run::context(tenant, &mailbox.name, sender, threading, mail.received_ms);
     let place = Place {
         chain,
         own_addresses: &settings.own_addresses,
@@ -480,6 +516,7 @@ fn set_aside(reason: String, generation: u64) -> ChainOutcome {
             elapsed_us: 0,
             decided_at: None,
             called_from: Vec::new(),
+            provenance: Provenance::default(),
         },
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::{
-    Action, ActionKinds, Client, Completed, Context, Decision, DecisionLimits, MAILBOX_RULE,
-    MailboxPolicy, Message, Outcome, ReplyPolicy, Thread, Trouble, TroubleKind, complete, fallback,
+    Action, ActionKinds, Completed, Context, Decision, DecisionLimits, MAILBOX_RULE, MailboxPolicy,
+    Message, Outcome, Provenance, ReplyPolicy, Threading, Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
 use postroom_store::{Conclusion, KvRead, KvWrite, LookupRead, Mark, StoreError};
 
 use crate::rulebook::{Chain, LiveRule, sender_key};
+use crate::senders::Sender;
 use postroom_config::OnFailure;
 
 /// The built-in rule at the end of every chain.
@@ -78,32 +79,22 @@ pub struct RuleCost {
     pub mark: Option<Mark>,
 }
 
-/// Returns the context of a mail for the rules of its mailbox. The From of a sender for whom the trusted boundary reports
-/// dmarc=fail does not count. The time is that of journalling, in milliseconds since 1970 in UTC.
+/// Returns the context of a mail for the rules of its mailbox. The time is that of journalling, in milliseconds since 1970 in UTC.
 pub fn context(
     tenant: &str,
     mailbox: &str,
-    domains: &[String],
-    message: &Message,
-    thread: Option<Thread>,
+    sender: Sender,
+    threading: Threading,
     received_ms: i64,
 ) -> Context {
-    let is_disowned = message.authentication.disowns_sender();
-    let is_client = message
-        .from
-        .as_ref()
-        .is_some_and(|from| domains.iter().any(|domain| domain == from.domain()));
     Context {
         tenant: tenant.to_owned(),
         mailbox: mailbox.to_owned(),
-        client: is_client.then(|| Client {
-            name: tenant.to_owned(),
-            sure: !is_disowned,
-        }),
-        thread: thread.map(|thread| Thread {
-            authorised: thread.authorised && !is_disowned,
-            ..thread
-        }),
+        client: sender.client,
+        staff: sender.is_staff,
+        requester: sender.requester,
+        thread: threading.thread,
+        steps: threading.steps,
         now: jiff::Timestamp::from_millisecond(received_ms)
             .map(|time| format!("{time:.3}"))
             .unwrap_or_default(),
@@ -137,8 +128,10 @@ pub fn run_chain(
     };
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
     let by_mailbox = (MAILBOX_RULE, env!("CARGO_PKG_VERSION"));
-    let senders = place.policy.senders.as_ref();
-    let mut completed = senders.and_then(|senders| senders.refusal(message));
+    let (senders, threads) = (place.policy.senders.as_ref(), place.policy.threads);
+    let mut completed = senders
+        .and_then(|senders| senders.refusal(message))
+        .or_else(|| threads.refusal(&run.context));
     let rules = match &completed {
         Some(_) => {
             by = by_mailbox;
@@ -163,7 +156,9 @@ pub fn run_chain(
             break;
         }
     }
-    let completed = completed.unwrap_or_else(|| fallback(message, &run.troubles, &run.limits));
+    let fallback = || fallback(message, &run.context, &run.troubles, &run.limits);
+    let completed = completed.unwrap_or_else(fallback);
+    let completed = threads.apply(completed, message, &run.context, &run.limits);
     let opens_ticket = completed.outcome == Outcome::Ticket;
     let completed = place.policy.new_tickets.apply(
         completed,
@@ -184,6 +179,7 @@ pub fn run_chain(
             rule: by.0.to_owned(),
             rule_hash: by.1.to_owned(),
             generation: place.chain.generation,
+            provenance: Provenance::of(&run.context),
             thread: run.context.thread,
             troubles: run.troubles,
             repairs: [message.repairs.clone(), completed.repairs].concat(),
@@ -373,32 +369,5 @@ impl ChainRun<'_> {
             location: location.map(str::to_owned),
         });
         None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use postroom_core::{AuthVerdict, parse};
-
-    use super::*;
-
-    /// The client is determined by the domain, and sure unless the trusted boundary reports dmarc=fail.
-    #[test]
-    fn a_client_is_sure_unless_its_sender_is_disowned() {
-        let mail = b"From: a@acme.example\r\nSubject: x\r\n\r\nx".as_slice();
-        let mut message = parse(&mail.into(), &Default::default(), &[]);
-        for (dmarc, is_sure) in [
-            (AuthVerdict::None, true),
-            (AuthVerdict::Pass, true),
-            (AuthVerdict::Fail, false),
-        ] {
-            message.authentication.dmarc = dmarc;
-            let told = |domain: &str| {
-                let domains = [domain.to_owned()];
-                context("acme", "support", &domains, &message, None, 0).client
-            };
-            assert_eq!(told("acme.example").map(|it| it.sure), Some(is_sure));
-            assert_eq!(told("other.example"), None);
-        }
     }
 }

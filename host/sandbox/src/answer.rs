@@ -38,6 +38,7 @@ pub(crate) fn actions(
 fn action(action: types::Action, limits: &Limits) -> Result<Action, RuleTrouble> {
     Ok(match action {
         types::Action::Ticket(ticket) => Action::Ticket(decision::Ticket {
+            related: None,
             title: ticket.title,
             body: ticket.body,
             queue: ticket.queue,

@@ -82,6 +82,18 @@ fn a_sender_is_attributed_by_the_narrowest_evidence() {
 }
 
 #[test]
+fn a_sender_may_belong_to_a_client_whoever_else_they_belong_to() {
+    let clients = clients();
+    let contacts = Listed(&[("globex", "bob@acme.example", ContactMatch::Exact)]);
+    let of = |client: &str, email: &str| clients.evidence_for(client, email, &contacts);
+    assert_eq!(of("acme", "bob@acme.example"), Some(ClientEvidence::Domain));
+    assert_eq!(of("globex", "bob@acme.example"), Some(ClientEvidence::Contact));
+    assert_eq!(of("acme", "who@eu.acme.example"), Some(ClientEvidence::Subdomain));
+    assert_eq!(of("hooli", "bob@acme.example"), None);
+    assert_eq!(of("nobody", "bob@acme.example"), None);
+}
+
+#[test]
 fn public_domains_of_every_country_are_known() {
     for domain in [
         "gmail.com", "outlook.com", "outlook.fr", "hotmail.co.uk", "gmx.de", "gmx.net", "yahoo.com.br", "yahoo.co.jp", "yahoo.ne.jp",
