@@ -139,6 +139,7 @@ mod tests {
             elapsed_us: 1,
             decided_at: None,
             called_from: Vec::new(),
+            provenance: Default::default(),
         }
     }
 

@@ -233,7 +233,7 @@ fn one_by_one(world: &mut World, mails: Vec<Parsed>) {
 /// Decides mails as [`super::super::Line::process_batch`] does.
 fn in_batches(world: &mut World, mails: Vec<Parsed>) {
     let mut batch = SpeculativeBatch::default();
-    let mut waves: VecDeque<Vec<Parsed>> = waves(mails);
+    let mut waves: VecDeque<Vec<Parsed>> = waves(mails, &Default::default());
     while let Some(mut wave) = waves.pop_front() {
         put_first(&mut waves, batch.cut(&mut wave));
         // Slow mails: time is up before all are handed out.
@@ -289,6 +289,7 @@ impl World<'_> {
                 elapsed_us: 0,
                 decided_at: None,
                 called_from: Vec::new(),
+                provenance: Default::default(),
             },
             kv_reads: Vec::new(),
             kv_writes: Vec::new(),

@@ -53,6 +53,7 @@ async fn decide(
     };
     let batch = JournalBatch {
         tenant: "acme".into(),
+        shared: false,
         mailbox: "support".into(),
         received_ms,
         mails: vec![mail],
@@ -73,6 +74,7 @@ async fn decide(
         elapsed_us: 1,
         decided_at: None,
         called_from: Vec::new(),
+        provenance: Default::default(),
     };
     let conclusion = Conclusion {
         decision,
@@ -84,7 +86,7 @@ async fn decide(
     let verdict = Verdict {
         journal,
         conclusion: Arc::new(conclusion),
-        mail: MailFacts::of(format!("{name}@x"), None, |_| false),
+        mail: MailFacts::of(format!("{name}@x"), None, |_| false, &Default::default()),
         outlets: Arc::new(Outlets {
             routes: Routes {
                 ticket: to(),

@@ -58,6 +58,8 @@ pub fn context() -> Context {
         client: Some(Client {
             name: "Acme".into(),
             sure: true,
+            evidence: postroom_core::ClientEvidence::Domain,
+            candidates: Vec::new(),
         }),
         thread: Some(Thread {
             ticket: "T-12".into(),
@@ -65,6 +67,7 @@ pub fn context() -> Context {
             authorised: false,
         }),
         now: "2025-11-03T09:00:01.500Z".into(),
+        ..Context::default()
     }
 }
 
