@@ -92,7 +92,10 @@ impl Changes {
         self.at_restart.extend(limits.map(|(name, _)| *name));
         let applied = [
             ("keep_raw", before.keep_raw != after.keep_raw),
-            ("staff, attribution or threading", before.identity != after.identity),
+            (
+                "staff, attribution or threading",
+                before.identity != after.identity,
+            ),
             (
                 "limits",
                 before.limits != before.limits.started_with(&after.limits),

@@ -219,7 +219,10 @@ pub fn read_owner(mailbox: &Section, tenants: &[String]) -> Owner {
             by
         });
     let otherwise = section
-        .required("otherwise", "add otherwise = \"…\", the tenant of mail that fits no client")
+        .required(
+            "otherwise",
+            "add otherwise = \"…\", the tenant of mail that fits no client",
+        )
         .and_then(|item| item.reference("tenant", "tenants", tenants));
     section.finish();
     Owner {

@@ -36,7 +36,9 @@ pub fn read<'r>(
     let mut domains = HashMap::new();
     let tenants = entries
         .into_iter()
-        .filter_map(|(name, item)| read_one(name, &item, (all_limits, public), &mut keys, &mut domains))
+        .filter_map(|(name, item)| {
+            read_one(name, &item, (all_limits, public), &mut keys, &mut domains)
+        })
         .collect();
     (tenants, keys)
 }
@@ -172,7 +174,9 @@ fn warn_if_public(item: &Item, public: Option<&Clients>) {
         && public.is_public(&domain)
     {
         item.warning(
-            format!("{domain} is a public mail domain: no sender belongs to a client because of it"),
+            format!(
+                "{domain} is a public mail domain: no sender belongs to a client because of it"
+            ),
             "list the addresses of the client's people there in addresses = [\"…\"]",
         );
     }

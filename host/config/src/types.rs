@@ -234,7 +234,9 @@ impl MailboxConfig {
         match &self.shared {
             Some(shared) => {
                 let chains = shared.chains.iter();
-                chains.map(|(tenant, rules)| (tenant.as_str(), rules.as_slice())).collect()
+                chains
+                    .map(|(tenant, rules)| (tenant.as_str(), rules.as_slice()))
+                    .collect()
             }
             None => vec![(self.tenant.as_str(), self.rules.as_slice())],
         }

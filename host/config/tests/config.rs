@@ -358,7 +358,9 @@ fn summary(config: &Config) -> String {
 fn usual(text: String) -> String {
     let policy = ", threads: ThreadPolicy { outsiders: NewTicket, unverified: Accepted }";
     let unset = [", shared: None", ", tag_replies: false", policy];
-    unset.iter().fold(text, |text, unset| text.replace(unset, ""))
+    unset
+        .iter()
+        .fold(text, |text, unset| text.replace(unset, ""))
 }
 
 /// Returns a summary of a profile: its URLs as they are sent, and the scopes it requests.

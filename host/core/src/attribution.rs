@@ -119,7 +119,11 @@ impl Clients {
             all.names.push(client.name.to_owned());
             all.by_name.insert(client.name.to_lowercase(), number);
             let of = [
-                (&mut all.domains, client.domains, ascii_domain as fn(&str) -> String),
+                (
+                    &mut all.domains,
+                    client.domains,
+                    ascii_domain as fn(&str) -> String,
+                ),
                 (&mut all.addresses, client.addresses, spelled),
                 (&mut all.recipients, client.recipients, spelled),
             ];

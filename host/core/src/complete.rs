@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::context::Context;
-use crate::decision::{
-    Action, Note, Outcome, Refusal, Reply, Ticket, Trouble, TroubleKind, Value,
-};
+use crate::decision::{Action, Note, Outcome, Refusal, Reply, Ticket, Trouble, TroubleKind, Value};
 use crate::effects::is_own_address;
 use crate::grants::{ActionKinds, not_granted};
 use crate::message::{Classification, Message};
@@ -426,12 +424,7 @@ fn fill(
     Ok(())
 }
 
-fn fill_ticket(
-    ticket: &mut Ticket,
-    mail: &Message,
-    context: &Context,
-    cutter: &mut Cutter<'_>,
-) {
+fn fill_ticket(ticket: &mut Ticket, mail: &Message, context: &Context, cutter: &mut Cutter<'_>) {
     let blank = |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
     if blank(&ticket.title) {
         ticket.title = Some(title_of(mail));

@@ -53,6 +53,7 @@ pub use decision::{
 pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
 pub use first_contact::Import;
+pub use forwarded::forwarded;
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity, ServiceAlertIdentity};
 pub use limits::{
@@ -73,11 +74,11 @@ pub use parse::{
 };
 pub use position::Position;
 pub use raw::{ContentHash, Cursor, RawMessage};
-pub use forwarded::forwarded;
 pub use receipt::{ExternalRef, Receipt};
 pub use redact::Redactor;
 pub use thread::{
-    ForeignNumbers, ReopenPolicy, ThreadQuery, Threading, ticket_name, ticket_number, ticket_numbers,
+    ForeignNumbers, ReopenPolicy, ThreadQuery, Threading, ticket_name, ticket_number,
+    ticket_numbers,
 };
 pub use thread_policy::{OutsiderPolicy, ThreadPolicy, UnverifiedPolicy};
 pub use touches::Touches;

@@ -40,7 +40,11 @@ impl ClaimedToken {
 /// Returns the token of a ticket, such as `t-12-0123456789abcdef01234567`.
 pub fn reply_token(secret: &InstallationSecret, tenant: &str, ticket: &str) -> Option<String> {
     let code = secret.ticket_code(tenant, ticket_number(ticket)?);
-    Some(format!("{}-{}", ticket.to_lowercase(), &code[..CODE_DIGITS]))
+    Some(format!(
+        "{}-{}",
+        ticket.to_lowercase(),
+        &code[..CODE_DIGITS]
+    ))
 }
 
 /// Returns an address with a token as its tag: `support+t-12-…@acme.example`. Returns `None` if the address becomes too long or has a
@@ -110,7 +114,10 @@ fn find(text: &str, found: &mut Vec<ClaimedToken>) {
 
 /// Returns the token whose number begins here.
 fn token_at(bytes: &[u8]) -> Option<ClaimedToken> {
-    let digits = bytes.iter().take(MOST_DIGITS + 1).take_while(|b| b.is_ascii_digit());
+    let digits = bytes
+        .iter()
+        .take(MOST_DIGITS + 1)
+        .take_while(|b| b.is_ascii_digit());
     let digits = digits.count();
     if digits == 0 || digits > MOST_DIGITS || bytes.get(digits) != Some(&b'-') {
         return None;
@@ -190,12 +197,20 @@ mod tests {
             "t-12-0123456789abcdefg1234567",
             "t--0123456789abcdef01234567",
         ] {
-            assert!(tokens(&format!("Subject: x\r\n\r\n{odd}")).is_empty(), "{odd}");
+            assert!(
+                tokens(&format!("Subject: x\r\n\r\n{odd}")).is_empty(),
+                "{odd}"
+            );
         }
         let many = "t-1-0123456789abcdef01234567 ".repeat(10_000);
         assert_eq!(tokens(&format!("Subject: x\r\n\r\n{many}")).len(), 1);
-        let many: String = (0..50).map(|n| format!("t-{}-0123456789abcdef01234567 ", n + 1)).collect();
-        assert_eq!(tokens(&format!("Subject: x\r\n\r\n{many}")).len(), MOST_TOKENS);
+        let many: String = (0..50)
+            .map(|n| format!("t-{}-0123456789abcdef01234567 ", n + 1))
+            .collect();
+        assert_eq!(
+            tokens(&format!("Subject: x\r\n\r\n{many}")).len(),
+            MOST_TOKENS
+        );
     }
 
     #[test]

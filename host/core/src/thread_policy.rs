@@ -40,7 +40,10 @@ impl ThreadPolicy {
         let Some(thread) = threading.thread.as_mut().filter(|it| it.authorised) else {
             return threading;
         };
-        let says_who = matches!(thread.method, ThreadMethod::ReplyToken | ThreadMethod::Bounce);
+        let says_who = matches!(
+            thread.method,
+            ThreadMethod::ReplyToken | ThreadMethod::Bounce
+        );
         let is_proven = says_who || mail.authentication.confirms_sender();
         let is_enough = is_proven || self.unverified == UnverifiedPolicy::Accepted;
         if is_enough && !mail.authentication.disowns_sender() {
@@ -185,7 +188,11 @@ mod tests {
             };
             assert_eq!(verified.steps[0].result, result, "{case}");
             let refusal = policy.refusal(&context(verified));
-            assert_eq!(refusal.is_some(), !expected && unverified == Quarantined, "{case}");
+            assert_eq!(
+                refusal.is_some(),
+                !expected && unverified == Quarantined,
+                "{case}"
+            );
         }
     }
 

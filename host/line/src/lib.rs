@@ -38,9 +38,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
-use postroom_core::{
-    Clock, Cursor, ForeignNumbers, MailFacts, RawMessage, TroubleKind, counted,
-};
+use postroom_core::{Clock, Cursor, ForeignNumbers, MailFacts, RawMessage, TroubleKind, counted};
 use postroom_net::DialLimits;
 use postroom_store::{
     Commits, DecisionId, Facts, Journal, JournalBatch, JournalId, Journalled, PendingMail, Store,

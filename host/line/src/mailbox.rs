@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use postroom_config::{Config, MailboxConfig, SessionUse, SizeLimits};
-use postroom_core::{
-    After, AttributeBy, ItemKind, MailboxPolicy, OutgoingRoute, Outlets, Routes,
-};
+use postroom_core::{After, AttributeBy, ItemKind, MailboxPolicy, OutgoingRoute, Outlets, Routes};
 use postroom_rules::senders::persons;
 use tracing::Span;
 

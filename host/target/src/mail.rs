@@ -371,8 +371,14 @@ mod tests {
             html: Some("<html><body>We have it.</body></html>".into()),
             ..mail()
         });
-        assert!(text.contains(&format!("Reply-To: desk+{token}@acme.example\r\n")), "{text}");
-        assert!(text.contains(&format!("The desk\r\n\r\n[{token}]")), "{text}");
+        assert!(
+            text.contains(&format!("Reply-To: desk+{token}@acme.example\r\n")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("The desk\r\n\r\n[{token}]")),
+            "{text}"
+        );
         assert!(text.contains("display:none"), "{text}");
         assert_eq!(text.matches(token).count(), 3, "{text}");
         assert!(!written(&mail()).contains("t-12-"));

@@ -7,23 +7,41 @@ struct Listed(&'static [(&'static str, &'static str, ContactMatch)]);
 impl Contacts for Listed {
     fn find(&self, client: &str, email: &str) -> Option<ContactMatch> {
         let mut all = self.0.iter();
-        all.find(|(of, address, _)| (*of, *address) == (client, email)).map(|it| it.2)
+        all.find(|(of, address, _)| (*of, *address) == (client, email))
+            .map(|it| it.2)
     }
 }
 
 fn clients() -> Clients {
     let texts = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
     let all = [
-        ("acme", texts(&["acme.example", "gmail.com", "shared.example"]), texts(&[]), texts(&["acme@msp.example"])),
-        ("globex", texts(&["globex.example", "eu.acme.example", "shared.example"]), texts(&["solo@gmail.com"]), texts(&["globex@msp.example"])),
-        ("hooli", texts(&["bücher.example", "example"]), texts(&["one+shop@web.de"]), texts(&["desk+h@msp.example"])),
+        (
+            "acme",
+            texts(&["acme.example", "gmail.com", "shared.example"]),
+            texts(&[]),
+            texts(&["acme@msp.example"]),
+        ),
+        (
+            "globex",
+            texts(&["globex.example", "eu.acme.example", "shared.example"]),
+            texts(&["solo@gmail.com"]),
+            texts(&["globex@msp.example"]),
+        ),
+        (
+            "hooli",
+            texts(&["bücher.example", "example"]),
+            texts(&["one+shop@web.de"]),
+            texts(&["desk+h@msp.example"]),
+        ),
     ];
-    let names = all.iter().map(|(name, domains, addresses, recipients)| ClientNames {
-        name,
-        domains,
-        addresses,
-        recipients,
-    });
+    let names = all
+        .iter()
+        .map(|(name, domains, addresses, recipients)| ClientNames {
+            name,
+            domains,
+            addresses,
+            recipients,
+        });
     Clients::new(names, ["freemail.example".to_owned()])
 }
 
@@ -87,8 +105,14 @@ fn a_sender_may_belong_to_a_client_whoever_else_they_belong_to() {
     let contacts = Listed(&[("globex", "bob@acme.example", ContactMatch::Exact)]);
     let of = |client: &str, email: &str| clients.evidence_for(client, email, &contacts);
     assert_eq!(of("acme", "bob@acme.example"), Some(ClientEvidence::Domain));
-    assert_eq!(of("globex", "bob@acme.example"), Some(ClientEvidence::Contact));
-    assert_eq!(of("acme", "who@eu.acme.example"), Some(ClientEvidence::Subdomain));
+    assert_eq!(
+        of("globex", "bob@acme.example"),
+        Some(ClientEvidence::Contact)
+    );
+    assert_eq!(
+        of("acme", "who@eu.acme.example"),
+        Some(ClientEvidence::Subdomain)
+    );
     assert_eq!(of("hooli", "bob@acme.example"), None);
     assert_eq!(of("nobody", "bob@acme.example"), None);
 }
@@ -96,13 +120,34 @@ fn a_sender_may_belong_to_a_client_whoever_else_they_belong_to() {
 #[test]
 fn public_domains_of_every_country_are_known() {
     for domain in [
-        "gmail.com", "outlook.com", "outlook.fr", "hotmail.co.uk", "gmx.de", "gmx.net", "yahoo.com.br", "yahoo.co.jp", "yahoo.ne.jp",
-        "web.de", "qq.com", "163.com", "live.nl", "yandex.ru", "t-online.de", "icloud.com", "proton.me",
+        "gmail.com",
+        "outlook.com",
+        "outlook.fr",
+        "hotmail.co.uk",
+        "gmx.de",
+        "gmx.net",
+        "yahoo.com.br",
+        "yahoo.co.jp",
+        "yahoo.ne.jp",
+        "web.de",
+        "qq.com",
+        "163.com",
+        "live.nl",
+        "yandex.ru",
+        "t-online.de",
+        "icloud.com",
+        "proton.me",
     ] {
         let is_known = public_domains::is_public(domain);
         assert!(is_known, "{domain}");
     }
-    for domain in ["outlook.acme.example", "live.events.example", "gmxtra.de", "acme.com", "yahoo.evil.com"] {
+    for domain in [
+        "outlook.acme.example",
+        "live.events.example",
+        "gmxtra.de",
+        "acme.com",
+        "yahoo.evil.com",
+    ] {
         assert!(!public_domains::is_public(domain), "{domain}");
     }
 }
@@ -114,9 +159,18 @@ fn a_mail_is_attributed_by_where_it_arrived() {
         let found = clients.by_recipient(&mail(headers));
         found.map(|it| it.candidates)
     };
-    assert_eq!(only("To: Acme <ACME@msp.example>\r\n"), Some(vec!["acme".to_owned()]));
-    assert_eq!(only("Cc: globex+x@msp.example\r\n"), Some(vec!["globex".to_owned()]));
-    assert_eq!(only("To: desk+h@msp.example\r\n"), Some(vec!["hooli".to_owned()]));
+    assert_eq!(
+        only("To: Acme <ACME@msp.example>\r\n"),
+        Some(vec!["acme".to_owned()])
+    );
+    assert_eq!(
+        only("Cc: globex+x@msp.example\r\n"),
+        Some(vec!["globex".to_owned()])
+    );
+    assert_eq!(
+        only("To: desk+h@msp.example\r\n"),
+        Some(vec!["hooli".to_owned()])
+    );
     assert_eq!(only("To: desk@msp.example\r\n"), None);
     // What the server recorded counts for more than what the sender wrote.
     let both = "X-Original-To: globex@msp.example\r\nTo: acme@msp.example\r\n";
@@ -133,8 +187,14 @@ fn a_mail_is_attributed_by_the_tag_of_an_own_address() {
         let found = clients.by_plus_address(&mail(headers), &own);
         found.map(|it| it.candidates)
     };
-    assert_eq!(only("To: support+Acme@msp.example\r\n"), Some(vec!["acme".to_owned()]));
-    assert_eq!(only("Delivered-To: support+globex@msp.example\r\nTo: x@y.example\r\n"), Some(vec!["globex".to_owned()]));
+    assert_eq!(
+        only("To: support+Acme@msp.example\r\n"),
+        Some(vec!["acme".to_owned()])
+    );
+    assert_eq!(
+        only("Delivered-To: support+globex@msp.example\r\nTo: x@y.example\r\n"),
+        Some(vec!["globex".to_owned()])
+    );
     assert_eq!(only("To: support@msp.example\r\n"), None);
     assert_eq!(only("To: support+nobody@msp.example\r\n"), None);
     assert_eq!(only("To: other+acme@msp.example\r\n"), None);

@@ -119,10 +119,7 @@ impl<'a> Boundary<'a> {
             &mut self.dmarc,
             &mut self.arc,
         ];
-        for (slot, found) in slots
-            .into_iter()
-            .zip(found)
-        {
+        for (slot, found) in slots.into_iter().zip(found) {
             *slot = slot.or(found);
         }
     }

@@ -124,8 +124,7 @@ impl ReplayDecider {
             };
             let threading = room.policy.threads.verify(&message, threading);
             let (tenant, mailbox) = (&mail.tenant, &mail.mailbox);
-            let context =
-                chain_run::context(tenant, mailbox, sender, threading, mail.received_ms);
+            let context = chain_run::context(tenant, mailbox, sender, threading, mail.received_ms);
             chain_run::run_chain(place, &message, context).map(Some)
         }));
         let answer = match walked {

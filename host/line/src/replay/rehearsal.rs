@@ -96,7 +96,10 @@ impl Rehearsal {
             meant.is_none_or(|names| names.iter().any(|it| it == name))
         };
         let concerned: Vec<(&str, &str)> = change.mailboxes().into_iter().filter(wanted).collect();
-        let mut names: Vec<String> = concerned.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut names: Vec<String> = concerned
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
         names.dedup();
         let mut tenants: Vec<String> = concerned.iter().map(|(_, it)| (*it).to_owned()).collect();
         tenants.sort();

@@ -27,11 +27,7 @@ pub enum Serves {
 }
 
 impl<'a> Change<'a> {
-    pub(super) fn new(
-        serving: &'a Generation,
-        looked: &'a Looked,
-        chains: &'a Chains,
-    ) -> Self {
+    pub(super) fn new(serving: &'a Generation, looked: &'a Looked, chains: &'a Chains) -> Self {
         Self {
             serving,
             looked,

@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use postroom_core::effects::{
     self, Committing, Dispatch, Effect, EffectInputs, Effects, Needs, Notices,
 };
-use postroom_core::{
-    Action, ContentHash, Event, EventKind, MailFacts, MailIdentity, ticket_name,
-};
+use postroom_core::{Action, ContentHash, Event, EventKind, MailFacts, MailIdentity, ticket_name};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteStore;

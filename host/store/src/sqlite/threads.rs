@@ -317,7 +317,10 @@ impl Search<'_> {
             Some(tenant) => self
                 .conn
                 .prepare_cached(SENT)?
-                .query_row((message_key(tenant, message_id), message_id, tenant), ticket_of)
+                .query_row(
+                    (message_key(tenant, message_id), message_id, tenant),
+                    ticket_of,
+                )
                 .optional()?,
             None => self
                 .conn
@@ -334,7 +337,10 @@ impl Search<'_> {
             Some(tenant) => self
                 .conn
                 .prepare_cached(RECEIVED)?
-                .query_row((message_key(tenant, message_id), message_id, tenant), ticket_of)
+                .query_row(
+                    (message_key(tenant, message_id), message_id, tenant),
+                    ticket_of,
+                )
                 .optional()?,
             None => self
                 .conn
@@ -466,7 +472,10 @@ mod tests {
                 .unwrap();
             let plan = plan.join("\n");
             assert!(plan.contains(expected), "{sql}\n{plan}");
-            assert!(!plan.contains("SCAN i") && !plan.contains("SCAN d"), "{plan}");
+            assert!(
+                !plan.contains("SCAN i") && !plan.contains("SCAN d"),
+                "{plan}"
+            );
         }
     }
 
@@ -476,7 +485,11 @@ mod tests {
              INSERT OR IGNORE INTO mailbox (id, name) VALUES (1, 'support');",
         )
         .unwrap();
-        let state = if closed_ms.is_some() { "closed" } else { "open" };
+        let state = if closed_ms.is_some() {
+            "closed"
+        } else {
+            "open"
+        };
         conn.execute(
             "INSERT INTO item (kind, tenant, decision, ticket, state, created_ms, updated_ms, queue, detail)
              VALUES (0, 1, NULL, ?1, ?2, 0, ?3, ?4, '{}')",
@@ -503,7 +516,10 @@ mod tests {
                 is_client: true,
                 ..ThreadQuery::default()
             };
-            let found = store.reader.thread("acme", &query, &policy, now_ms).unwrap();
+            let found = store
+                .reader
+                .thread("acme", &query, &policy, now_ms)
+                .unwrap();
             let authorised = found.thread.map(|it| it.authorised);
             (found.steps[0].result, authorised)
         };

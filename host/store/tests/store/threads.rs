@@ -23,7 +23,10 @@ fn within(default_ms: i64) -> ReopenPolicy {
 /// Opens T-1 with a reply, and returns that mail.
 async fn answered(store: &Arc<dyn Store>) -> OutgoingMail {
     let mut opened = ticket(journal_one(store, "a").await, "a");
-    conclusion(&mut opened).decision.actions.push(reply("We have it as {ticket}"));
+    conclusion(&mut opened)
+        .decision
+        .actions
+        .push(reply("We have it as {ticket}"));
     store.commit(vec![opened]).await.unwrap();
     let sent = store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, RoundRobin::default());
     serde_json::from_str(&sent.await.unwrap().remove(0).payload).unwrap()
@@ -40,7 +43,9 @@ fn query_of(mail: &str) -> ThreadQuery {
 }
 
 fn steps(store: &Arc<dyn Store>, tenant: &str, query: &ThreadQuery) -> Vec<ThreadStep> {
-    let found = store.listings().thread(tenant, query, &within(i64::MAX), NOON_MS);
+    let found = store
+        .listings()
+        .thread(tenant, query, &within(i64::MAX), NOON_MS);
     found.unwrap().steps
 }
 
@@ -52,7 +57,10 @@ async fn a_signed_token_finds_the_ticket_without_any_reference() {
     let text = signed_text(&sent.text, token).replace('\n', "\r\n> ");
     let quoted = format!("Subject: new\r\n\r\nStill\r\n> {text}");
     let found = thread_of(&store, "acme", &query_of(&quoted)).unwrap();
-    assert_eq!((found.ticket.as_str(), found.method), ("T-1", ThreadMethod::ReplyToken));
+    assert_eq!(
+        (found.ticket.as_str(), found.method),
+        ("T-1", ThreadMethod::ReplyToken)
+    );
     assert!(found.authorised);
     // It proves nothing about somebody who does not take part.
     let eve = ThreadQuery {
@@ -78,14 +86,20 @@ async fn stronger_evidence_comes_first_and_each_step_is_recorded() {
         ..query(&["b@x", &sent.message_id], "[T-2]", ANN)
     };
     let found = thread_of(&store, "acme", &both).unwrap();
-    assert_eq!((found.ticket.as_str(), found.method), ("T-1", ThreadMethod::OwnMessageId));
+    assert_eq!(
+        (found.ticket.as_str(), found.method),
+        ("T-1", ThreadMethod::OwnMessageId)
+    );
 
     let bounce = ThreadQuery {
         bounced: Some(sent.message_id.clone()),
         ..query(&[], "Undelivered", Some("mailer-daemon@mx.example"))
     };
     let found = thread_of(&store, "acme", &bounce).unwrap();
-    assert_eq!((found.ticket.as_str(), found.method), ("T-1", ThreadMethod::Bounce));
+    assert_eq!(
+        (found.ticket.as_str(), found.method),
+        ("T-1", ThreadMethod::Bounce)
+    );
     assert!(found.authorised);
 
     let weak = ThreadQuery {
@@ -94,10 +108,22 @@ async fn stronger_evidence_comes_first_and_each_step_is_recorded() {
     };
     let told: Vec<_> = steps(&store, "acme", &weak)
         .into_iter()
-        .map(|step| (step.method.name(), step.evidence, step.result.name(), step.ticket))
+        .map(|step| {
+            (
+                step.method.name(),
+                step.evidence,
+                step.result.name(),
+                step.ticket,
+            )
+        })
         .collect();
     let step = |method, evidence: &str, result, ticket: Option<&str>| {
-        (method, evidence.to_owned(), result, ticket.map(str::to_owned))
+        (
+            method,
+            evidence.to_owned(),
+            result,
+            ticket.map(str::to_owned),
+        )
     };
     assert_eq!(
         told,
@@ -151,7 +177,10 @@ async fn a_number_of_another_system_finds_the_ticket_that_it_came_with() {
         ..query(&[], "", sender)
     };
     let found = thread_of(&store, "acme", &of("INC0012345", ANN)).unwrap();
-    assert_eq!((found.ticket.as_str(), found.method), ("T-1", ThreadMethod::ForeignNumber));
+    assert_eq!(
+        (found.ticket.as_str(), found.method),
+        ("T-1", ThreadMethod::ForeignNumber)
+    );
     let eve = thread_of(&store, "acme", &of("INC0012345", Some("eve@evil.example")));
     assert!(!eve.unwrap().authorised);
     assert_eq!(thread_of(&store, "acme", &of("INC0099999", ANN)), None);
@@ -182,7 +211,10 @@ async fn a_mail_of_a_shared_mailbox_is_the_tenants_that_it_is_attributed_to() {
     let ids: Vec<_> = journalled.iter().map(|it| it.id()).collect();
     let of = vec![(ids[0], "acme".to_owned()), (ids[1], "globex".to_owned())];
     store.attribute(of).await.unwrap();
-    store.commit(vec![ticket(ids[0], "a"), ticket(ids[1], "b")]).await.unwrap();
+    store
+        .commit(vec![ticket(ids[0], "a"), ticket(ids[1], "b")])
+        .await
+        .unwrap();
     let listings = store.listings();
     let decisions = listings.decisions(&Default::default()).unwrap();
     let tenants: Vec<_> = decisions.map(|it| it.unwrap().tenant).collect();
@@ -191,8 +223,13 @@ async fn a_mail_of_a_shared_mailbox_is_the_tenants_that_it_is_attributed_to() {
     assert!(!listings.ticket_exists("globex", "T-1").unwrap());
     // It is recognised when it is fetched again, and a decided mail moves to nobody else.
     assert!(!shared(&store, &["a"]).await[0].is_new());
-    store.attribute(vec![(ids[0], "globex".to_owned())]).await.unwrap();
-    let decided = listings.decision(postroom_store::DecisionId(ids[0].0)).unwrap();
+    store
+        .attribute(vec![(ids[0], "globex".to_owned())])
+        .await
+        .unwrap();
+    let decided = listings
+        .decision(postroom_store::DecisionId(ids[0].0))
+        .unwrap();
     assert_eq!(decided.unwrap().tenant, "acme");
 }
 
@@ -200,13 +237,18 @@ async fn a_mail_of_a_shared_mailbox_is_the_tenants_that_it_is_attributed_to() {
 async fn a_participant_finds_the_tenant_of_their_ticket_and_a_stranger_does_not() {
     let (_dir, store) = store();
     let id = shared(&store, &["a"]).await[0].id();
-    store.attribute(vec![(id, "acme".to_owned())]).await.unwrap();
+    store
+        .attribute(vec![(id, "acme".to_owned())])
+        .await
+        .unwrap();
     let mut opened = ticket(id, "a");
-    conclusion(&mut opened).decision.actions.push(reply("We have it"));
+    conclusion(&mut opened)
+        .decision
+        .actions
+        .push(reply("We have it"));
     store.commit(vec![opened]).await.unwrap();
     let sent = store.due_outbox(OutboxKind::Mail, "out", i64::MAX, 1, RoundRobin::default());
-    let sent: OutgoingMail =
-        serde_json::from_str(&sent.await.unwrap().remove(0).payload).unwrap();
+    let sent: OutgoingMail = serde_json::from_str(&sent.await.unwrap().remove(0).payload).unwrap();
     let tenant = |query: &ThreadQuery| {
         let found = store.listings().ticket_tenant(query, ThreadMethod::ALL);
         found.unwrap()

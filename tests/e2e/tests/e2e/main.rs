@@ -3,6 +3,7 @@
 // clippy.toml allows it in test functions, and the helpers between them are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod attribution;
 mod auth_browser;
 mod auth_crash;
 mod auth_grants;

@@ -71,11 +71,16 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
         prepared.chains.len() < all || filter.mailbox.is_some() || filter.tenant.is_some();
     if is_narrowed {
         let of = |name: fn(&ChainKey) -> &String| -> BTreeSet<String> {
-            prepared.chains.keys().map(|key| name(key).clone()).collect()
+            prepared
+                .chains
+                .keys()
+                .map(|key| name(key).clone())
+                .collect()
         };
         let (names, tenants) = (of(|(name, _)| name), of(|(_, tenant)| tenant));
         selection.mailboxes = Some(names.into_iter().collect());
-        let shared: Vec<&MailboxConfig> = mailboxes.iter().filter(|it| it.shared.is_some()).collect();
+        let shared: Vec<&MailboxConfig> =
+            mailboxes.iter().filter(|it| it.shared.is_some()).collect();
         // A dedicated mailbox may have been another tenant's, whose mails are named as skipped.
         selection.tenants = (!shared.is_empty()).then(|| tenants.into_iter().collect());
     }
