@@ -225,6 +225,7 @@ pub fn outgoing(
                 tls: smtp.server.tls,
                 from: way.from.clone(),
                 reply_to: way.reply_to.clone(),
+                tag_replies: way.tag_replies,
                 hello: smtp.hello.clone(),
                 proxies: way.proxies.clone(),
                 timeouts: SmtpTimeouts::default(),
@@ -245,6 +246,7 @@ pub fn outgoing(
                 base: graph.base.clone(),
                 from: way.from.clone(),
                 reply_to: way.reply_to.clone(),
+                tag_replies: way.tag_replies,
                 read_back: graph.read_back,
                 proxies: way.proxies.clone(),
                 limits: GraphLimits::default(),
@@ -265,6 +267,7 @@ pub fn outgoing(
                 impersonation: ews.impersonation,
                 from: way.from.clone(),
                 reply_to: way.reply_to.clone(),
+                tag_replies: way.tag_replies,
                 proxies: way.proxies.clone(),
                 limits: EwsLimits::default(),
             };

@@ -375,14 +375,15 @@ impl Service {
     /// Processes what an earlier process left undecided in one mailbox, once its rules are loaded.
     pub async fn recover(&mut self, mailbox: &str) -> anyhow::Result<()> {
         if let Some(configured) = self.config.mailbox(mailbox) {
-            let tenant = &configured.tenant;
-            tokio::select! {
-                () = self.rules.first_load_of(tenant) => {}
-                () = self.stop.cancelled() => return Ok(()),
-            }
-            if !self.rules.is_loaded(tenant) {
-                self.loading.try_join_next().map_or(Ok(()), first_load)?;
-                bail!("the rules of {tenant} are not loaded: the log has the reason");
+            for (tenant, _) in configured.chains() {
+                tokio::select! {
+                    () = self.rules.first_load_of(tenant) => {}
+                    () = self.stop.cancelled() => return Ok(()),
+                }
+                if !self.rules.is_loaded(tenant) {
+                    self.loading.try_join_next().map_or(Ok(()), first_load)?;
+                    bail!("the rules of {tenant} are not loaded: the log has the reason");
+                }
             }
         }
         suspects::decide(self.starting.iter_mut().map(|it| &mut it.intake)).await?;

@@ -93,6 +93,10 @@ impl Changes {
         let applied = [
             ("keep_raw", before.keep_raw != after.keep_raw),
             (
+                "staff, attribution or threading",
+                before.identity != after.identity,
+            ),
+            (
                 "limits",
                 before.limits != before.limits.started_with(&after.limits),
             ),

@@ -7,6 +7,7 @@ mod bare;
 mod changes;
 mod documents;
 mod freshness;
+mod identity;
 mod include;
 mod limits;
 mod mailboxes;
@@ -44,6 +45,7 @@ pub use changes::{Changes, PartKind, PartName};
 pub use documents::Documents;
 use documents::{Files, Texts, WHOLE, folder, included, named, parse, text, with_files};
 pub use freshness::FreshnessObjective;
+pub use identity::IdentityConfig;
 use mailboxes::Surroundings;
 pub use misconfigured::Misconfigured;
 pub use postroom_core::Import;
@@ -58,7 +60,8 @@ pub use targets::{
 };
 pub use types::{
     Config, Credential, DirectoryFile, Duplicates, LineLimits, MailLogin, MailboxConfig, OnFailure,
-    Outgoing, RuleConfig, RuleKind, RuleUse, Server, SessionUse, Sink, SizeLimits, Tenant,
+    Outgoing, RuleConfig, RuleKind, RuleUse, Server, SessionUse, SharedMailbox, Sink, SizeLimits,
+    Tenant,
 };
 pub use update::{Snapshot, Update};
 pub use values::duration_of;
@@ -177,11 +180,8 @@ impl Config {
 
     /// Returns every rule of every tenant, each once, the built-in ones included.
     pub fn rule_uses(&self) -> Vec<RuleUse> {
-        let chains = self.mailboxes.iter();
-        rules::uses(
-            &self.tenants,
-            chains.map(|mailbox| (mailbox.tenant.as_str(), mailbox.rules.as_slice())),
-        )
+        let chains = self.mailboxes.iter().flat_map(MailboxConfig::chains);
+        rules::uses(&self.tenants, chains)
     }
 
     /// Returns every address at which mail arrives or from which it leaves, as [`person`] returns it, each once.
@@ -196,9 +196,11 @@ impl Config {
                 .map(|address| address.email.as_str())
                 .chain(outgoing.target.mailbox())
         });
+        let recipients = self.tenants.iter().flat_map(|it| &it.recipients);
+        let recipients = recipients.map(String::as_str);
         let disabled = self.misconfigured.iter();
         let disabled = disabled.flat_map(|it| it.addresses.iter().map(String::as_str));
-        let all = arriving.chain(leaving).chain(disabled);
+        let all = arriving.chain(recipients).chain(leaving).chain(disabled);
         all.map(person).collect()
     }
 }
@@ -275,6 +277,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
     let extra_roots = roots::read(&root);
     let proxies = proxy::read(&root);
     let trusted = authentication::read(&root).map(Option::unwrap_or_default);
+    let identity = identity::read(&root);
 
     let (sound, broken) = included(files);
     let roots: Vec<&Section> = std::iter::once(&root).chain(&sound).collect();
@@ -326,7 +329,8 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
     ] = places;
     let (profiles, facts) = profiles::read(profiles, &names);
     let alerts = alerts::read(&root, &names.tenants);
-    let (tenants, settings) = tenants::read(tenants, &tenant_limits, &alerts);
+    let public = identity.as_ref().map(|it| it.clients(&[]));
+    let (tenants, settings) = tenants::read(tenants, &tenant_limits, &alerts, public.as_ref());
     let outgoing = outgoing::read(outgoing, &names, &facts, proxies.as_ref());
     let mailboxes = mailboxes::read(
         mailboxes,
@@ -336,6 +340,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
             trusted: trusted.as_deref(),
             proxies: proxies.as_ref(),
             tenant_files: &tenant_files,
+            tenants: &tenants,
             limits: &limits,
             outgoing_profiles: &outgoing.profiles,
         },
@@ -372,6 +377,7 @@ fn read<'r>(files: &Files<'r>, file: &Path) -> Outcome<'r> {
             limits,
             extra_roots: extra_roots?,
             proxies: proxies?,
+            identity: identity?,
             vault_key: vault_key?,
             installations,
             profiles,

@@ -12,8 +12,8 @@ use super::reader::{Item, Section, quoted};
 use super::rules::{self, ChainConfig};
 use super::sources::{self, Place, Protocol};
 use super::{
-    Declared, LineLimits, MailboxConfig, Names, SourceConfig, authentication, freshness, limits,
-    proxy, switches,
+    Declared, LineLimits, MailboxConfig, Names, SourceConfig, Tenant, authentication, freshness,
+    identity, limits, proxy, switches,
 };
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(120);
@@ -23,6 +23,8 @@ const EVERY: std::ops::RangeInclusive<Duration> =
 const PROTOCOL_LOG: std::ops::RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 1024;
 /// The configuration that mailboxes are checked against.
 pub struct Surroundings<'s> {
+    /// The tenants without problems.
+    pub tenants: &'s [Tenant],
     /// The files that define the tenants.
     pub tenant_files: &'s HashMap<String, usize>,
     pub limits: &'s LineLimits,
@@ -77,9 +79,8 @@ fn read_one(
 ) -> Option<MailboxConfig> {
     let name = declared.name;
     let section = item.section("a mailbox")?;
-    let tenant = section
-        .required("tenant", "add tenant = \"…\", the client it belongs to")
-        .and_then(|item| item.reference("tenant", "tenants", &around.names.tenants));
+    let owner = identity::read_owner(&section, &around.names.tenants);
+    let tenant = owner.tenant.clone();
     declared.tenant.clone_from(&tenant);
     let files = around.tenant_files;
     declared.tenant_file = tenant.as_ref().and_then(|it| files.get(it).copied());
@@ -98,14 +99,11 @@ fn read_one(
     let fresh = section
         .item("fresh")
         .map(|item| freshness::read_of_mailbox(&item, every));
-    let (names, rules, sound) = rules::read(section.item("rules"));
-    if let Some(tenant) = &tenant {
-        chains.push(ChainConfig {
-            tenant: tenant.clone(),
-            names,
-            rules: rules.clone(),
-        });
-    }
+    let own = rules::read(section.item("rules"));
+    let (of_tenants, shared) = identity::chains(&owner, &own, around.tenants);
+    let rules = of_tenants.first().map(|it| it.rules.clone());
+    chains.extend(of_tenants);
+    let sound = own.is_sound && owner.is_sound;
     let outgoing = section
         .item("outgoing")
         .map(|item| read_outgoing(&item, tenant.as_deref(), around));
@@ -174,6 +172,7 @@ fn read_one(
     Some(MailboxConfig {
         name: name.into(),
         tenant: tenant?,
+        shared,
         address: address.map_or(Some(None), |address| address.map(Some))?,
         aliases: aliases?,
         source: source?,
@@ -183,7 +182,7 @@ fn read_one(
         fresh: fresh.map_or(Some(None), |fresh| fresh.map(Some))?,
         after_done,
         after_failed,
-        rules,
+        rules: rules?,
         outgoing: outgoing.map_or(Some(None), |outgoing| outgoing.map(Some))?,
         deliver_old: deliver_old?,
         protocol_log_bytes: protocol_log.map_or(Some(None), |bytes| bytes.map(Some))?,

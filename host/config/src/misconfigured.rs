@@ -68,6 +68,17 @@ pub fn disable(
     config
         .tenants
         .retain(|tenant| !has_problem(&problems, Part::Tenant(&tenant.name)));
+    // The mail of a client that is gone fits no client.
+    let tenants: BTreeSet<&str> = config.tenants.iter().map(|it| it.name.as_str()).collect();
+    for shared in config
+        .mailboxes
+        .iter_mut()
+        .filter_map(|it| it.shared.as_mut())
+    {
+        shared
+            .chains
+            .retain(|tenant, _| tenants.contains(tenant.as_str()));
+    }
     config
         .profiles
         .retain(|profile| !has_problem(&problems, Part::Profile(&profile.name)));

@@ -54,6 +54,9 @@ fn read_one(
         .required("from", "add from = \"Acme Support <support@acme.example>\"")
         .and_then(|item| item.named_address());
     let reply_to = section.item("reply_to").map(|item| item.named_address());
+    let tag_replies = section
+        .item("tag_replies")
+        .map_or(Some(false), |item| item.flag());
     let proxies = proxy::read_own(&section, proxies);
     let target = match protocol {
         Some(protocol) => {
@@ -77,6 +80,7 @@ fn read_one(
         name: name.into(),
         from: from?,
         reply_to: reply_to.map_or(Some(None), |address| address.map(Some))?,
+        tag_replies: tag_replies?,
         proxies: proxies?,
         target: target?,
     })

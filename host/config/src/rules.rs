@@ -8,15 +8,54 @@ use super::{RuleConfig, RuleKind, RuleUse, Tenant};
 use crate::suggest::{closest, did_you_mean, hint};
 use postroom_files::{ConfinedPath, EscapesRoot};
 
-const BUILT_IN: &[&str] = &["standard", "fallback"];
+const BUILT_IN: &[&str] = &["standard", "fallback", OWN];
+/// Stands for the tenant's own rules in a mailbox's chain.
+const OWN: &str = "tenant";
 
-/// One mailbox's chain as far as it could be read.
+/// One mailbox's chain for one tenant, as far as it could be read.
 pub struct ChainConfig {
     pub tenant: String,
     /// Every name in it.
     pub names: Vec<String>,
     /// The rules that exist.
     pub rules: Vec<RuleConfig>,
+    /// Whether the tenant's own rules are part of it.
+    pub has_own: bool,
+}
+
+/// A list of rules as it is written, with the place of the tenant's own rules.
+pub struct OwnChain {
+    names: Vec<String>,
+    rules: Vec<RuleConfig>,
+    /// The number of rules before `"tenant"`.
+    own_at: Option<usize>,
+    /// Whether all of it is valid.
+    pub is_sound: bool,
+}
+
+impl OwnChain {
+    /// Returns the chain with a tenant's own rules in their place. A rule that stands in it already stays where it is.
+    pub fn of_tenant(&self, tenant: &str, own: &[RuleConfig]) -> ChainConfig {
+        let mut rules = self.rules.clone();
+        let mut names = self.names.clone();
+        if let Some(at) = self.own_at {
+            let known = |rule: &&RuleConfig| self.rules.iter().all(|it| it.name != rule.name);
+            let own: Vec<RuleConfig> = own.iter().filter(known).cloned().collect();
+            names.extend(own.iter().map(|it| it.name.clone()));
+            rules.splice(at..at, own);
+        }
+        ChainConfig {
+            tenant: tenant.to_owned(),
+            names,
+            rules,
+            has_own: self.own_at.is_some(),
+        }
+    }
+
+    /// Returns the rules of a list without a place for others.
+    pub fn into_rules(self) -> Option<Vec<RuleConfig>> {
+        self.is_sound.then_some(self.rules)
+    }
 }
 
 impl Tenant {
@@ -41,17 +80,37 @@ impl Tenant {
     }
 }
 
-/// Returns a chain of rules, and whether all of it is valid. Without the key, it is the standard rule.
-pub fn read(item: Option<Item>) -> (Vec<String>, Vec<RuleConfig>, bool) {
+/// Returns a mailbox's chain of rules. Without the key, it is the standard rule.
+pub fn read(item: Option<Item>) -> OwnChain {
     let Some(item) = item else {
         let standard = RuleConfig {
             name: "standard".into(),
             kind: RuleKind::Standard,
         };
-        return (vec![standard.name.clone()], vec![standard], true);
+        return OwnChain {
+            names: vec![standard.name.clone()],
+            rules: vec![standard],
+            own_at: None,
+            is_sound: true,
+        };
     };
+    read_list(&item, true)
+}
+
+/// Returns a tenant's own rules, which take the place of `"tenant"` in a mailbox's chain.
+pub fn read_own(item: &Item) -> Option<Vec<RuleConfig>> {
+    read_list(item, false).into_rules()
+}
+
+fn read_list(item: &Item, is_chain: bool) -> OwnChain {
+    let mut own_at = None;
     let Some(items) = item.list() else {
-        return (Vec::new(), Vec::new(), false);
+        return OwnChain {
+            names: Vec::new(),
+            rules: Vec::new(),
+            own_at,
+            is_sound: false,
+        };
     };
     let mut names: Vec<String> = Vec::new();
     let mut rules: Vec<RuleConfig> = Vec::new();
@@ -73,6 +132,19 @@ pub fn read(item: Option<Item>) -> (Vec<String>, Vec<RuleConfig>, bool) {
             sound = false;
             continue;
         }
+        if name == OWN && is_chain {
+            own_at = Some(rules.len());
+            names.push(name);
+            continue;
+        }
+        if !is_chain && matches!(name.as_str(), OWN | "fallback") {
+            item.problem(
+                format!("\"{name}\" cannot stand among a tenant's own rules"),
+                "remove it: the mailbox's chain continues after them",
+            );
+            sound = false;
+            continue;
+        }
         match read_one(item, &name) {
             Some(kind) => rules.push(RuleConfig {
                 name: name.clone(),
@@ -82,7 +154,14 @@ pub fn read(item: Option<Item>) -> (Vec<String>, Vec<RuleConfig>, bool) {
         }
         names.push(name);
     }
-    (names, rules, sound)
+    // The place is not a rule.
+    names.retain(|name| name != OWN);
+    OwnChain {
+        names,
+        rules,
+        own_at,
+        is_sound: sound,
+    }
 }
 
 /// Returns every rule of every tenant that has to be loaded, each once, with what it is loaded with.

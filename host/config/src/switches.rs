@@ -1,7 +1,9 @@
 //! Reads the switches of a mailbox: accepted senders, new tickets and the answer to refused requests, and its use of sessions.
 
 use postroom_core::mailbox_policy::ANSWER_PLACEHOLDERS;
-use postroom_core::{MailboxPolicy, NewTickets, RefusedSender, SenderPattern, SenderPolicy};
+use postroom_core::{
+    MailboxPolicy, NewTickets, RefusedSender, SenderPattern, SenderPolicy, ThreadPolicy,
+};
 
 use super::SessionUse;
 use super::reader::{Item, Section};
@@ -20,6 +22,8 @@ pub fn read_policy(mailbox: &Section) -> Option<MailboxPolicy> {
     Some(MailboxPolicy {
         senders: senders?,
         new_tickets: new_tickets?,
+        // The tenant's: see `MailboxConfig::policy_of`.
+        threads: ThreadPolicy::default(),
     })
 }
 

@@ -3,21 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use postroom_core::Grants;
-use postroom_core::{ActionKind, ActionKinds};
+use postroom_core::{ActionKind, ActionKinds, Clients, Grants};
 
 use super::alerts::{self, AlertsConfig};
 use super::limits::{self, TenantLimits};
 use super::profiles::sound_directory;
 use super::reader::{Item, Section};
 use super::rules::ChainConfig;
-use super::{DirectoryFile, Duplicates, OnFailure, Tenant, rules};
+use super::{DirectoryFile, Duplicates, OnFailure, Tenant, identity, rules};
 use crate::suggest::hint;
 
 /// The rules that tenants name outside of chains, with their positions.
 #[derive(Default)]
 pub struct SettingsKeys<'r> {
     keys: Vec<SettingsKey<'r>>,
+    /// The tenants' lists of own rules.
+    own_rules: Vec<(&'r str, Item<'r>)>,
 }
 
 struct SettingsKey<'r> {
@@ -31,10 +32,11 @@ pub fn read<'r>(
     entries: Vec<(&'r str, Item<'r>)>,
     all_limits: &TenantLimits,
     all_alerts: &AlertsConfig,
+    public: Option<&Clients>,
 ) -> (Vec<Tenant>, SettingsKeys<'r>) {
     let mut keys = SettingsKeys::default();
     let mut domains = HashMap::new();
-    let all = (all_limits, all_alerts);
+    let all = (all_limits, all_alerts, public);
     let tenants = entries
         .into_iter()
         .filter_map(|(name, item)| read_one(name, &item, all, &mut keys, &mut domains))
@@ -45,7 +47,7 @@ pub fn read<'r>(
 fn read_one<'r>(
     name: &'r str,
     item: &Item<'r>,
-    (all_limits, all_alerts): (&TenantLimits, &AlertsConfig),
+    (all_limits, all_alerts, public): (&TenantLimits, &AlertsConfig, Option<&Clients>),
     keys: &mut SettingsKeys<'r>,
     taken: &mut HashMap<String, (&'r str, String)>,
 ) -> Option<Tenant> {
@@ -54,16 +56,35 @@ fn read_one<'r>(
         Some(list) => {
             if list.value().is_array() {
                 let items = list.list().into_iter().flatten();
-                items.for_each(|item| warn_if_taken(name, &item, taken));
+                items.for_each(|item| {
+                    warn_if_public(&item, public);
+                    warn_if_taken(name, &item, taken);
+                });
             }
             list.each(|domain| domain.domain())
         }
         None => Some(Vec::new()),
     };
-    let capabilities = match section.item("grants") {
+    let address_list = |key| match section.item(key) {
+        Some(list) => list.each(|address| address.address()),
+        None => Some(Vec::new()),
+    };
+    let addresses = address_list("addresses");
+    let recipients = address_list("recipients");
+    let rules = match section.item("rules") {
         Some(item) => {
-            item.each(|grant| grant.choice(&Grants::CAPABILITIES.map(|it| (it, it)), &[]))
+            let rules = rules::read_own(&item);
+            keys.own_rules.push((name, item));
+            rules
         }
+        None => Some(Vec::new()),
+    };
+    let threads = identity::read_thread_policy(&section);
+    let capabilities = match section.item("grants") {
+        Some(item) => item.each(|grant| {
+            let known = Grants::CAPABILITIES.map(|it| (it, it));
+            grant.choice(&known, &["attribute"])
+        }),
         None => Some(Vec::new()),
     };
     let actions = match section.item("actions") {
@@ -132,6 +153,10 @@ fn read_one<'r>(
         name: name.into(),
         file: item.reader.file.into(),
         domains: domains?,
+        addresses: addresses?,
+        recipients: recipients?,
+        rules: rules?,
+        threads: threads?,
         settings: settings?,
         on_failure: on_failure?,
         grants: Grants {
@@ -148,6 +173,21 @@ fn read_one<'r>(
         alerts,
         duplicates: duplicates?,
     })
+}
+
+/// Warns of a domain where anybody can have an address: nobody is attributed by it.
+fn warn_if_public(item: &Item, public: Option<&Clients>) {
+    let domain = item.value().as_str().map(str::to_lowercase);
+    if let (Some(domain), Some(public)) = (domain, public)
+        && public.is_public(&domain)
+    {
+        item.warning(
+            format!(
+                "{domain} is a public mail domain: no sender belongs to a client because of it"
+            ),
+            "list the addresses of the client's people there in addresses = [\"…\"]",
+        );
+    }
 }
 
 /// Warns of a domain that another tenant has, too: only one of them can be a sender's client.
@@ -191,6 +231,15 @@ fn directory_file(tenant: &Section, key: &'static str) -> Option<Option<Director
 impl SettingsKeys<'_> {
     /// Refuses settings and similar keys for a rule that none of the tenant's mailboxes runs.
     pub fn check(&self, chains: &[ChainConfig]) {
+        for (tenant, item) in &self.own_rules {
+            let mut own = chains.iter().filter(|it| it.tenant == *tenant);
+            if !own.any(|it| it.has_own) {
+                item.warning(
+                    format!("never run: no mailbox of tenant \"{tenant}\" has \"tenant\" among its rules"),
+                    "add \"tenant\" to the rules of the mailbox, where they shall run",
+                );
+            }
+        }
         for key in &self.keys {
             let rules: Vec<&str> = chains
                 .iter()

@@ -7,14 +7,15 @@ use std::time::Duration;
 use postroom_auth::vault::KeySource;
 use postroom_auth::{Account, AccountUse, Profile, Resource, Secret};
 use postroom_core::{
-    Address, After, AlertPolicy, AutomaticLimits, Grants, ItemKind, Limits, MailboxPolicy,
-    StrikeLimits, TestLimits,
+    Address, After, AlertPolicy, AttributeBy, AutomaticLimits, Grants, ItemKind, Limits,
+    MailboxPolicy, StrikeLimits, TestLimits, ThreadPolicy,
 };
 use postroom_net::{Proxies, TlsMode};
 use rustls_pki_types::CertificateDer;
 
 use super::documents::Documents;
 use super::freshness::FreshnessObjective;
+use super::identity::IdentityConfig;
 use super::misconfigured::Misconfigured;
 use super::problem::{Problem, Ready, Unavailable};
 use super::sources::SourceConfig;
@@ -37,6 +38,8 @@ pub struct Config {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// The proxies of every connection that has no own one.
     pub proxies: Proxies,
+    /// The technicians, and how mail is attributed and finds its ticket.
+    pub identity: IdentityConfig,
     /// The source of the vault's key.
     pub vault_key: Ready<KeySource>,
     /// The folder of each data folder's identity and ticket mark, in the same folder as the vault's key.
@@ -114,6 +117,14 @@ pub struct Tenant {
     pub file: String,
     /// In lower case.
     pub domains: Vec<String>,
+    /// The addresses of its people in other domains.
+    pub addresses: Vec<String>,
+    /// The addresses of shared mailboxes at which only its mail arrives.
+    pub recipients: Vec<String>,
+    /// Its own rules, which take the place of `"tenant"` in the chain of a mailbox.
+    pub rules: Vec<RuleConfig>,
+    /// Who may add to its tickets.
+    pub threads: ThreadPolicy,
     /// By the rule's name in the configuration.
     pub settings: BTreeMap<String, serde_json::Value>,
     /// By the rule's name in the configuration.
@@ -174,7 +185,10 @@ impl DirectoryFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailboxConfig {
     pub name: String,
+    /// Its tenant; for a shared mailbox, the tenant of the mail that fits no client.
     pub tenant: String,
+    /// Set if the mailbox is shared by all tenants.
+    pub shared: Option<SharedMailbox>,
     /// The address at which its mail arrives; the domain is in lower case. Always present for a mailbox on a mail server.
     pub address: Option<String>,
     /// Further addresses at which its mail arrives; the domains are in lower case.
@@ -203,6 +217,60 @@ pub struct MailboxConfig {
     pub policy: MailboxPolicy,
     pub size: SizeLimits,
     pub session: SessionUse,
+}
+
+/// How the mail of a shared mailbox is attributed, and by which rules it is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedMailbox {
+    pub by: AttributeBy,
+    /// The rule chain of each tenant.
+    pub chains: BTreeMap<String, Vec<RuleConfig>>,
+}
+
+impl MailboxConfig {
+    /// Returns the mailbox once for each of its tenants, with that tenant and its rule chain.
+    pub fn by_tenant(&self) -> Vec<Self> {
+        let Some(shared) = &self.shared else {
+            return vec![self.clone()];
+        };
+        let of = |(tenant, rules): (&String, &Vec<RuleConfig>)| Self {
+            tenant: tenant.clone(),
+            rules: rules.clone(),
+            ..self.clone()
+        };
+        shared.chains.iter().map(of).collect()
+    }
+
+    /// Returns the mailbox as it is for one of its tenants.
+    pub fn of_tenant(&self, tenant: &str) -> Option<Self> {
+        self.by_tenant().into_iter().find(|it| it.tenant == tenant)
+    }
+
+    /// Returns each of its tenants with its rule chain.
+    pub fn chains(&self) -> Vec<(&str, &[RuleConfig])> {
+        match &self.shared {
+            Some(shared) => {
+                let chains = shared.chains.iter();
+                chains
+                    .map(|(tenant, rules)| (tenant.as_str(), rules.as_slice()))
+                    .collect()
+            }
+            None => vec![(self.tenant.as_str(), self.rules.as_slice())],
+        }
+    }
+
+    /// Returns its policy for the mail of one of its tenants.
+    pub fn policy_of(&self, tenant: &Tenant) -> MailboxPolicy {
+        MailboxPolicy {
+            threads: tenant.threads,
+            ..self.policy.clone()
+        }
+    }
+
+    /// Returns whether a tenant's mail arrives in it.
+    pub fn is_of(&self, tenant: &str) -> bool {
+        self.chains().iter().any(|(of, _)| *of == tenant)
+    }
 }
 
 /// The limits on the size of a mailbox's mail.
@@ -356,6 +424,8 @@ pub struct Outgoing {
     pub name: String,
     pub from: Address,
     pub reply_to: Option<Address>,
+    /// Whether the address for answers gets the ticket's token as its tag.
+    pub tag_replies: bool,
     pub proxies: Proxies,
     pub target: OutgoingConfig,
 }

@@ -256,6 +256,15 @@ fn summary(config: &Config) -> String {
             .iter()
             .map(|used| format!("account {:?} {:?}", used.account, used.needs)),
     );
+    let identity = &config.identity;
+    if identity.staff != Default::default() || !identity.public_domains.is_empty() {
+        let public = &identity.public_domains;
+        lines.push(format!("{:?} public domains {public:?}", identity.staff));
+    }
+    if identity.foreign_numbers != Default::default() || !identity.reopen.queues.is_empty() {
+        let (reopen, numbers) = (&identity.reopen, &identity.foreign_numbers);
+        lines.push(format!("{reopen:?} {numbers:?}"));
+    }
     for tenant in &config.tenants {
         let limits = &tenant.limits;
         let usual = if *limits == Limits::default() {
@@ -293,6 +302,20 @@ fn summary(config: &Config) -> String {
             let duplicates = tenant.duplicates;
             lines.push(format!("  duplicates {duplicates:?} {:?}", tenant.alerts));
         }
+        let names = [
+            ("addresses", &tenant.addresses),
+            ("recipients", &tenant.recipients),
+        ];
+        for (what, list) in names.iter().filter(|(_, list)| !list.is_empty()) {
+            lines.push(format!("  {what} {list:?}"));
+        }
+        if !tenant.rules.is_empty() {
+            let rules = tenant.rules.iter().map(|it| it.name.as_str());
+            lines.push(format!("  own rules {:?}", rules.collect::<Vec<_>>()));
+        }
+        if tenant.threads != Default::default() {
+            lines.push(format!("  {:?}", tenant.threads));
+        }
         for (what, file) in [("contacts", &tenant.contacts), ("assets", &tenant.assets)] {
             if let Some(file) = file {
                 lines.push(format!(
@@ -303,8 +326,8 @@ fn summary(config: &Config) -> String {
             }
         }
     }
-    lines.extend(config.mailboxes.iter().map(|m| format!("{m:?}")));
-    lines.extend(config.outgoing.iter().map(|o| format!("{o:?}")));
+    lines.extend(config.mailboxes.iter().map(|m| usual(format!("{m:?}"))));
+    lines.extend(config.outgoing.iter().map(|o| usual(format!("{o:?}"))));
     lines.extend(config.sinks.iter().map(|s| format!("{s:?}")));
     lines.extend(config.rule_uses().iter().map(|u| {
         format!(
@@ -334,6 +357,15 @@ fn summary(config: &Config) -> String {
     }
     lines.extend(config.warnings.iter().map(|it| format!("warning {it}")));
     lines.join("\n") + "\n"
+}
+
+/// Returns a part's text without what few configurations set.
+fn usual(text: String) -> String {
+    let policy = ", threads: ThreadPolicy { outsiders: NewTicket, unverified: Accepted }";
+    let unset = [", shared: None", ", tag_replies: false", policy];
+    unset
+        .iter()
+        .fold(text, |text, unset| text.replace(unset, ""))
 }
 
 /// Returns a summary of a profile: its URLs as they are sent, and the scopes it requests.

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::context::Context;
 use crate::decision::{
-    Action, Outcome, Refusal, Reply, Ticket, TicketClose, TicketStatus, TicketUpdate, Trouble,
-    TroubleKind, Value,
+    Action, Note, Outcome, Refusal, Reply, Ticket, TicketClose, TicketStatus, TicketUpdate,
+    Trouble, TroubleKind, Value,
 };
 use crate::effects::is_own_address;
 use crate::grants::{ActionKind, ActionKinds, not_granted};
@@ -20,6 +20,8 @@ pub const LOOP_HEADER: &str = "X-Postroom-Loop";
 pub const FALLBACK_TAG: &str = "postroom-fallback";
 /// The reason of an `ignore` that stands for side actions alone.
 pub const HANDLED: &str = "handled";
+/// Why a technician gets no reply.
+pub(crate) const STAFF: &str = "the sender is staff: technicians are never answered";
 
 /// Limits on the size and number of a decision's parts. Text over its limit is cut and noted as a repair; too many actions
 /// or an overlong key make the decision invalid; too many recipients are refused.
@@ -249,6 +251,7 @@ pub fn complete(
             Action::Reply(reply) if reply.text.trim().is_empty() => {
                 Some("a reply without text".to_owned())
             }
+            Action::Reply(_) if context.staff => Some(STAFF.to_owned()),
             Action::Reply(_) => manners.against_reply(mail).or_else(|| {
                 let from = mail.from.iter().map(|from| from.email.as_str());
                 recipients.add(from, manners.limits)
@@ -321,7 +324,12 @@ fn against_status(status: &str) -> Option<String> {
 
 /// Returns the decision of the built-in `fallback`: a plain ticket, so that no mail is lost. It is tagged
 /// [`FALLBACK_TAG`] when a rule failed.
-pub fn fallback(mail: &Message, troubles: &[Trouble], limits: &DecisionLimits) -> Completed {
+pub fn fallback(
+    mail: &Message,
+    context: &Context,
+    troubles: &[Trouble],
+    limits: &DecisionLimits,
+) -> Completed {
     let mut cutter = Cutter {
         limits,
         repairs: Vec::new(),
@@ -330,13 +338,32 @@ pub fn fallback(mail: &Message, troubles: &[Trouble], limits: &DecisionLimits) -
     if !troubles.is_empty() {
         ticket.tags.push(FALLBACK_TAG.to_owned());
     }
-    fill_ticket(&mut ticket, mail, &mut cutter);
+    fill_ticket(&mut ticket, mail, context, &mut cutter);
     Completed {
         outcome: Outcome::Ticket,
         actions: vec![Action::Ticket(ticket)],
         refused: Vec::new(),
         repairs: cutter.repairs,
     }
+}
+
+/// Returns the ticket that takes the place of a note, and the repairs.
+pub(crate) fn own_ticket(
+    note: Note,
+    mail: &Message,
+    context: &Context,
+    limits: &DecisionLimits,
+) -> (Ticket, Vec<String>) {
+    let mut cutter = Cutter {
+        limits,
+        repairs: Vec::new(),
+    };
+    let mut ticket = Ticket {
+        body: note.body,
+        ..Ticket::default()
+    };
+    fill_ticket(&mut ticket, mail, context, &mut cutter);
+    (ticket, cutter.repairs)
 }
 
 /// Returns the one disposition; `None` if there are only side actions.
@@ -405,7 +432,7 @@ fn fill(
     cutter: &mut Cutter<'_>,
 ) -> Result<(), InvalidDecision> {
     match action {
-        Action::Ticket(ticket) => fill_ticket(ticket, mail, cutter),
+        Action::Ticket(ticket) => fill_ticket(ticket, mail, context, cutter),
         Action::Note(note) => {
             fill_number(&mut note.ticket, context).ok_or(InvalidDecision::NoteWithoutTicket)?;
             cutter.body(
@@ -466,7 +493,7 @@ fn fill_number(ticket: &mut Option<String>, context: &Context) -> Option<()> {
     Some(())
 }
 
-fn fill_ticket(ticket: &mut Ticket, mail: &Message, cutter: &mut Cutter<'_>) {
+fn fill_ticket(ticket: &mut Ticket, mail: &Message, context: &Context, cutter: &mut Cutter<'_>) {
     let blank = |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
     if blank(&ticket.title) {
         ticket.title = Some(title_of(mail));
@@ -475,8 +502,11 @@ fn fill_ticket(ticket: &mut Ticket, mail: &Message, cutter: &mut Cutter<'_>) {
         ticket.body = Some(mail.reply.clone());
     }
     if blank(&ticket.requester) {
-        ticket.requester = mail.from.as_ref().map(|from| from.email.clone());
+        let requester = context.requester.as_ref().or(mail.from.as_ref());
+        ticket.requester = requester.map(|it| it.email.clone());
     }
+    // Only the thread says which ticket this one belongs to.
+    ticket.related = None;
     if let Some(title) = &mut ticket.title {
         cutter.title(title, "title");
     }

@@ -70,7 +70,6 @@ pub fn copy_decision(first: i64, version: &str, generation: u64) -> Decision {
         rule_hash: version.to_owned(),
         generation,
         thread: None,
-        client: None,
         classified: None,
         steps: Vec::new(),
         troubles: Vec::new(),
@@ -79,6 +78,7 @@ pub fn copy_decision(first: i64, version: &str, generation: u64) -> Decision {
         elapsed_us: 0,
         decided_at: None,
         called_from: Vec::new(),
+        provenance: Default::default(),
     }
 }
 

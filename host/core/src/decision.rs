@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Client, Thread};
+use crate::context::{Provenance, Thread};
 use crate::message::Classification;
 use crate::named::named;
 
@@ -29,6 +29,10 @@ pub struct Ticket {
     pub fields: BTreeMap<String, Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// The ticket that the mail belongs to, if it could not be added there: its sender may not write to it, or it was closed too long
+    /// ago. Set by Postroom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub related: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -291,9 +295,6 @@ pub struct Decision {
     pub rule_hash: String,
     pub generation: u64,
     pub thread: Option<Thread>,
-    /// The client that the mail was attributed to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<Client>,
     /// `None` for a mail that no rule was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classified: Option<Classified>,
@@ -312,6 +313,9 @@ pub struct Decision {
     /// The calls in the rule's own files that led there, innermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
+    /// What was known of the sender and the thread.
+    #[serde(default, skip_serializing_if = "Provenance::is_empty")]
+    pub provenance: Provenance,
 }
 
 #[cfg(test)]
@@ -335,7 +339,6 @@ mod tests {
             rule_hash: "h".into(),
             generation: 1,
             thread: None,
-            client: None,
             classified: None,
             steps: Vec::new(),
             troubles: Vec::new(),
@@ -344,6 +347,7 @@ mod tests {
             elapsed_us: 1,
             decided_at: None,
             called_from: Vec::new(),
+            provenance: Provenance::default(),
         };
         let held = decided.held_back(vec![(0, "old".into()), (2, "brake".into())]);
         assert_eq!(held.actions, [ignore("b"), ignore("d")]);

@@ -68,6 +68,9 @@ pub struct ItemDetail {
     pub requester: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// The ticket that the mail of this one belongs to, if it could not be added there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub related: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

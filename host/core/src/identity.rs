@@ -54,6 +54,7 @@ const DELIVERY: &str = "postroom delivery 1";
 const RULE_ALERT: &str = "postroom rule alert 1";
 const SERVICE_ALERT: &str = "postroom service alert 1";
 const MESSAGE_ID: &str = "postroom message-id 1";
+const REPLY_TOKEN: &str = "postroom reply token 1";
 
 impl InstallationSecret {
     pub fn new(random: [u8; SECRET_BYTES]) -> Self {
@@ -84,6 +85,13 @@ impl InstallationSecret {
             &repetition,
         ];
         self.code_of(of_mail.iter().chain(parts))
+    }
+
+    /// Returns the code that signs the reply token of a client's ticket.
+    pub(crate) fn ticket_code(&self, tenant: &str, ticket: i64) -> String {
+        let ticket = ticket.to_be_bytes();
+        let parts: [&[u8]; 3] = [REPLY_TOKEN.as_bytes(), tenant.as_bytes(), &ticket];
+        self.code_of(parts.iter())
     }
 
     fn code_of<'a>(&self, parts: impl Iterator<Item = &'a &'a [u8]>) -> String {

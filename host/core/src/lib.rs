@@ -2,6 +2,7 @@
 
 pub mod acknowledgement;
 pub mod alert_state;
+pub mod attribution;
 pub mod backoff;
 pub mod classify;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod effects;
 pub mod event;
 mod first_contact;
 mod fold;
+pub mod forwarded;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod grants;
@@ -33,15 +35,20 @@ pub mod raw;
 pub mod receipt;
 pub mod redact;
 pub mod reply;
+pub mod reply_token;
 pub mod thread;
+pub mod thread_policy;
 mod touches;
 
 pub use acknowledgement::After;
 pub use alert_state::AlertPolicy;
+pub use attribution::{AttributeBy, Clients, Contacts, Staff};
 pub use backoff::{Backoff, backoff};
 pub use clock::{Clock, ClockHand};
 pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
-pub use context::{Client, ClientEvidence, Context, Thread, ThreadMethod};
+pub use context::{
+    Client, ClientEvidence, Context, Provenance, StepResult, Thread, ThreadMethod, ThreadStep,
+};
 pub use copies::{COPIES_RULE, COPY_WINDOW_MS, copy_decision, copy_marks, hides_copies};
 pub use counted::counted;
 pub use decision::{
@@ -52,6 +59,7 @@ pub use decision::{
 pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
 pub use first_contact::Import;
+pub use forwarded::forwarded;
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity, ServiceAlertIdentity};
 pub use limits::{
@@ -74,12 +82,13 @@ pub use position::Position;
 pub use raw::{ContentHash, Cursor, RawMessage};
 pub use receipt::{ExternalRef, Receipt};
 pub use redact::Redactor;
-pub use thread::{ticket_name, ticket_number, ticket_numbers};
+pub use thread::{
+    ForeignNumbers, ReopenPolicy, ThreadQuery, Threading, ticket_name, ticket_number,
+    ticket_numbers,
+};
+pub use thread_policy::{OutsiderPolicy, ThreadPolicy, UnverifiedPolicy};
 pub use touches::Touches;
 
-pub fn forwarded(_: &Message) -> Option<Message> {
-    None
-}
 pub fn attached_mail(_: &Attachment, _: &ParseLimits) -> Option<Message> {
     None
 }

@@ -1,11 +1,12 @@
 //! The policy of a mailbox: the senders whose mail its rules see, and whether that mail may open tickets. Pure functions, so that
 //! a replay applies the policy as the line did.
 
-use crate::complete::{Completed, ReplyPolicy, shortened};
+use crate::complete::{Completed, ReplyPolicy, STAFF, shortened};
 use crate::context::{Context, Thread};
 use crate::decision::{Action, Note, Outcome, Refusal, Reply, Visibility};
 use crate::effects::person;
 use crate::message::Message;
+use crate::thread_policy::ThreadPolicy;
 
 /// The rule named by decisions that the mailbox made itself.
 pub const MAILBOX_RULE: &str = "mailbox";
@@ -20,6 +21,7 @@ pub struct MailboxPolicy {
     /// `None` if everybody may write.
     pub senders: Option<SenderPolicy>,
     pub new_tickets: NewTickets,
+    pub threads: ThreadPolicy,
 }
 
 /// The handling of a mail that would open a ticket.
@@ -113,7 +115,8 @@ impl NewTickets {
             });
             let disowned = mail.authentication.disowns_sender();
             let forged = || disowned.then(|| FORGED.to_owned());
-            match policy.against_reply(mail).or_else(forged) {
+            let staff = context.staff.then(|| STAFF.to_owned());
+            match staff.or_else(|| policy.against_reply(mail)).or_else(forged) {
                 Some(reason) => refused.push(refusal(answer, &reason)),
                 None => actions.push(answer),
             }
@@ -301,14 +304,12 @@ mod tests {
         Context {
             tenant: "acme".into(),
             mailbox: "support".into(),
-            client: None,
-            staff: false,
             thread: authorised.map(|authorised| Thread {
                 ticket: "T-7".into(),
                 method: ThreadMethod::MessageId,
                 authorised,
             }),
-            now: String::new(),
+            ..Context::default()
         }
     }
 

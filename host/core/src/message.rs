@@ -56,6 +56,7 @@ pub struct Authentication {
     pub spf: AuthVerdict,
     pub dkim: AuthVerdict,
     pub dmarc: AuthVerdict,
+    /// Whether the chain of the servers that passed the mail on is intact (RFC 8617). It names no sender by itself.
     pub arc: AuthVerdict,
 }
 

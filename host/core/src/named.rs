@@ -68,7 +68,7 @@ mod tests {
         assert!(
             unknown
                 .to_string()
-                .starts_with("\"guess\" is not one of message-id, subject")
+                .starts_with("\"guess\" is not one of reply-token, own-message-id")
         );
     }
 }

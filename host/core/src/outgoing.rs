@@ -38,6 +38,9 @@ pub struct OutgoingMail {
     pub in_reply_to: Option<String>,
     /// Oldest first, as in the header (RFC 5322 section 3.6.4).
     pub references: Vec<String>,
+    /// The signed token of the ticket, which the text of the mail shows below, and the HTML hides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_token: Option<String>,
 }
 
 pub(crate) fn reply(
@@ -46,6 +49,7 @@ pub(crate) fn reply(
     reply: &Reply,
     ticket: Option<&str>,
     message_id: String,
+    token: Option<String>,
 ) -> OutgoingMail {
     let named = |text: &str| text.replace("{ticket}", ticket.unwrap_or_default());
     OutgoingMail {
@@ -57,6 +61,7 @@ pub(crate) fn reply(
         message_id,
         in_reply_to: known_id(&facts.message_id),
         references: references(facts),
+        reply_token: token,
     }
 }
 
@@ -74,6 +79,7 @@ pub(crate) fn forward(facts: &MailFacts, to: &[String], message_id: String) -> O
         message_id,
         in_reply_to: None,
         references: references(facts),
+        reply_token: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Steps 2 and 3 of the line: a journalled mail is parsed and run through its mailbox's rule chain, with the store as capability
+//! Steps 2 and 4 of the line: a journalled mail is parsed and run through its mailbox's rule chain, with the store as capability
 //! provider. The only I/O is reading the store.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use postroom_config::Duplicates;
 use postroom_core::{
-    Action, ContentHash, Decision, Message, Outcome, OverLimit, RawMessage, copy_decision,
-    copy_marks, counted, message_id, parse, synthetic_message_id,
+    Action, Client, ContentHash, Decision, Message, Outcome, OverLimit, Provenance, RawMessage,
+    copy_decision, copy_marks, counted, message_id, parse, synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
 use postroom_store::{Conclusion, DecisionId, Facts, NewMail, PendingMail, StoreError};
@@ -23,6 +23,7 @@ use postroom_rules::chain_run::{self, CapabilityProvider, ChainOutcome, FALLBACK
 use postroom_rules::crash;
 use postroom_rules::directory::Directory;
 use postroom_rules::rulebook::Chain;
+use postroom_rules::senders::Sender;
 
 /// When mails are slow, those decided so far are committed after this time, without waiting for the whole batch.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
@@ -34,7 +35,12 @@ const HEADER_BYTES: usize = 64 * 1024;
 pub struct Parsed {
     pub mail: PendingMail,
     content: Content,
+    attributed: Option<Attributed>,
 }
+
+/// The client that the mail of a shared mailbox was attributed to; `None` if it fits none.
+#[derive(Clone)]
+struct Attributed(Option<Client>);
 
 enum Content {
     Message(Arc<Message>),
@@ -54,6 +60,29 @@ impl Parsed {
             _ => None,
         }
     }
+
+    /// Returns the same as [`Parsed::message`]; for a mail that no rule is given, its headers where they can be read.
+    pub fn headers(&self) -> Option<&Arc<Message>> {
+        self.content.headers()
+    }
+
+    /// Returns the mail as that of a client.
+    pub fn attributed_to(self, client: Option<Client>) -> Self {
+        Self {
+            attributed: Some(Attributed(client)),
+            ..self
+        }
+    }
+}
+
+impl Content {
+    fn headers(&self) -> Option<&Arc<Message>> {
+        match self {
+            Content::Message(message) => Some(message),
+            Content::Unreadable(_, headers) | Content::GivenUp(_, headers) => headers.as_ref(),
+            Content::Failed(_) => None,
+        }
+    }
 }
 
 /// A mail with its decision, ready to commit.
@@ -63,16 +92,13 @@ pub struct Decided {
     /// What the mail's copies have in common with it, if they are not decided.
     pub copy_marks: Vec<ContentHash>,
     content: Content,
+    attributed: Option<Attributed>,
 }
 
 impl Decided {
     /// Returns the parsed mail. For a mail that no rule was given, returns its headers where they can be read.
     pub fn message(&self) -> Option<&Arc<Message>> {
-        match &self.content {
-            Content::Message(message) => Some(message),
-            Content::Unreadable(_, headers) | Content::GivenUp(_, headers) => headers.as_ref(),
-            Content::Failed(_) => None,
-        }
+        self.content.headers()
     }
 
     /// Returns the mail without its decision.
@@ -80,6 +106,7 @@ impl Decided {
         Parsed {
             mail: self.mail,
             content: self.content,
+            attributed: self.attributed,
         }
     }
 }
@@ -90,6 +117,7 @@ impl Parsed {
         Self {
             mail,
             content: Content::Message(Arc::new(message)),
+            attributed: None,
         }
     }
 
@@ -99,6 +127,7 @@ impl Parsed {
             result: Ok(outcome),
             copy_marks: Vec::new(),
             content: self.content,
+            attributed: self.attributed,
         }
     }
 }
@@ -299,7 +328,11 @@ fn parse_one(line: &Line, mailbox: &Mailbox, mail: PendingMail) -> Parsed {
             Err(panic) => Content::Failed(format!("parsing: {}", panic_text(&*panic))),
         }
     };
-    Parsed { mail, content }
+    Parsed {
+        mail,
+        content,
+        attributed: None,
+    }
 }
 
 /// Returns why a mail is quarantined when rules would not see all of its parts.
@@ -334,7 +367,11 @@ fn decide_one(
     directory: &Arc<Directory>,
     parsed: Parsed,
 ) -> Decided {
-    let Parsed { mail, content } = parsed;
+    let Parsed {
+        mail,
+        content,
+        attributed,
+    } = parsed;
     let mut marks = Vec::new();
     let result = match &content {
         Content::Failed(reason) => Err(LineFailure::Defect(reason.clone())),
@@ -348,11 +385,13 @@ fn decide_one(
                 }
                 match first_copy(line, mailbox, &mail, message, &marks)? {
                     Some(first) => Ok(copy_of(first, chain.generation)),
-                    None => walk_chain(line, mailbox, chain, directory, &mail, message),
+                    None => {
+                        let client = attributed.as_ref();
+                        walk_chain(line, mailbox, chain, directory, (&mail, message, client))
+                    }
                 }
             }));
             match walked {
-                Ok(Ok(answer)) if mail.released => Ok(answer.released(message)),
                 Ok(Ok(answer)) => Ok(answer),
                 Ok(Err(error)) => Err(LineFailure::Store(error)),
                 Err(panic) => Err(LineFailure::Defect(format!(
@@ -367,6 +406,7 @@ fn decide_one(
         result,
         copy_marks: marks,
         content,
+        attributed,
     }
 }
 
@@ -400,31 +440,29 @@ fn walk_chain(
     mailbox: &Mailbox,
     chain: &Chain,
     directory: &Arc<Directory>,
-    mail: &PendingMail,
-    message: &Arc<Message>,
+    (mail, message, attributed): (&PendingMail, &Arc<Message>, Option<&Attributed>),
 ) -> Result<ChainOutcome, StoreError> {
     crash::mail(&mail.bytes);
-    let thread = line.facts.thread_candidate(
-        &mailbox.tenant,
-        &message.references,
-        &message.subject,
-        message.from.as_ref(),
-        &mailbox.domains,
-    )?;
-    let context = chain_run::context(
-        &mailbox.tenant,
-        &mailbox.name,
-        &mailbox.domains,
-        message,
-        thread,
-        mail.received_ms,
-    );
     let settings = line.settings();
+    let (senders, tenant) = (&settings.senders, &mailbox.tenant);
+    let sender = match attributed {
+        Some(Attributed(client)) => Sender {
+            client: client.clone(),
+            ..senders.without_client(message)
+        },
+        None => senders.of_tenant(tenant, message, &*line.directories),
+    };
+    let query = senders.thread_query(tenant, message, &sender, &*line.directories);
+    let facts = &line.facts;
+    let threading = facts.thread(tenant, &query, &senders.reopen, mail.received_ms)?;
+    let threading = mailbox.policy.threads.verify(message, threading);
+    let context = chain_run::context(tenant, &mailbox.name, sender, threading, mail.received_ms);
     let place = Place {
         chain,
         own_addresses: &settings.own_addresses,
         has_outgoing: mailbox.outlets.outgoing.is_some(),
         policy: &mailbox.policy,
+        released: mail.released,
         capabilities: &FromStore {
             facts: &line.facts,
             tenant: &mailbox.tenant,
@@ -510,7 +548,6 @@ fn set_aside(reason: String, generation: u64) -> ChainOutcome {
         rule_hash: env!("CARGO_PKG_VERSION").into(),
         generation,
         thread: None,
-        client: None,
         classified: None,
         steps: Vec::new(),
         troubles: Vec::new(),
@@ -519,6 +556,7 @@ fn set_aside(reason: String, generation: u64) -> ChainOutcome {
         elapsed_us: 0,
         decided_at: None,
         called_from: Vec::new(),
+        provenance: Provenance::default(),
     });
     ChainOutcome {
         conclusion: Arc::new(conclusion),

@@ -257,7 +257,9 @@ impl Intake {
             let mut resuming = false;
             if self.held
                 && journalled.is_empty()
-                && (self.crowded || self.until_admitted().is_zero())
+                && (self.crowded
+                    || self.mailbox.shared.is_some()
+                    || self.until_admitted().is_zero())
                 && let Round::BatchOutcome(mails) = self.settle_undecided().await?
             {
                 (resuming, decided) = (true, decided + mails);
@@ -337,7 +339,7 @@ impl Intake {
             }
             if until == Until::Drained {
                 // The order of these checks matters: the rules may be loaded between the two.
-                if self.line.rules.is_first_load_over() && !self.is_loaded() {
+                if self.line.rules.is_first_load_over() && !self.are_all_loaded() {
                     return Err(IntakeError::NotLoaded);
                 }
                 // A drain is complete when everything is decided.
@@ -380,7 +382,8 @@ impl Intake {
 
     /// Makes the mailbox's undecided mail the mail of its present tenant, once.
     pub async fn adopt(&mut self) -> Result<(), StoreError> {
-        if self.adopted {
+        // The mail of a shared mailbox is attributed after it is parsed.
+        if self.adopted || self.mailbox.shared.is_some() {
             return Ok(());
         }
         let (mailbox, tenant) = (&self.mailbox.name, &self.mailbox.tenant);
@@ -426,6 +429,10 @@ impl Intake {
             );
         }
         let settled = line.process_batch(&self.mailbox, mails).await?;
+        if settled.left > 0 && settled.decided == 0 {
+            self.held = true;
+            return Ok(Round::Held);
+        }
         Ok(Round::BatchOutcome(settled.decided))
     }
 
@@ -461,6 +468,12 @@ impl Intake {
         self.line.rules.is_loaded(&self.mailbox.tenant)
     }
 
+    /// Returns whether the rules of every tenant are loaded whose mail arrives here.
+    fn are_all_loaded(&self) -> bool {
+        let tenants = self.mailbox.tenants();
+        tenants.iter().all(|it| self.line.rules.is_loaded(it))
+    }
+
     fn budget(&self) -> Option<Arc<RateLimiter>> {
         self.line.settings().budget(&self.mailbox.tenant)
     }
@@ -477,7 +490,8 @@ impl Intake {
 
     /// Returns how long held mail waits: zero if some of it may be decided now.
     fn until_admitted(&self) -> Duration {
-        if self.crowded || !self.is_loaded() {
+        // What a shared mailbox holds may be another tenant's, whose outbox is full.
+        if self.crowded || self.mailbox.shared.is_some() || !self.is_loaded() {
             return HELD_PAUSE;
         }
         let until = self.budget().map_or(Duration::ZERO, |it| it.until_next());

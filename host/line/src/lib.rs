@@ -1,12 +1,13 @@
-//! The straight line that one email takes: journal, decide, commit, acknowledge, deliver.
+//! The straight line that one email takes: journal, parse, attribute, decide, commit, acknowledge, deliver.
 //!
 //! ```text
-//! Source ─fetch→ journal ─→ parse ─→ decide ─→ commit ─┬→ acknowledge on the server   (intake)
-//!                                                      └→ deliver from the outbox     (deliver)
+//! Source ─fetch→ journal ─→ parse ─→ attribute ─→ decide ─→ commit ─┬→ acknowledge on the server   (intake)
+//!                                      └ tenant                     └→ deliver from the outbox     (deliver)
 //! ```
 
 mod again;
 pub mod alert_watch;
+mod attribute;
 mod breaker;
 pub mod bus;
 pub mod clock;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::backoff::Backoff;
-use postroom_core::{Clock, Cursor, MailFacts, RawMessage, TroubleKind, counted};
+use postroom_core::{Clock, Cursor, ForeignNumbers, MailFacts, RawMessage, TroubleKind, counted};
 use postroom_net::DialLimits;
 use postroom_store::{
     Commits, DecisionId, Facts, Journal, JournalBatch, JournalId, Journalled, PendingMail, Store,
@@ -197,7 +198,7 @@ impl Line {
         self.outbox_filled.subscribe()
     }
 
-    /// Steps 1 and 6: makes the raw mails and the cursor durable together. Returns the mails that are not decided yet.
+    /// Steps 1 and 7: makes the raw mails and the cursor durable together. Returns the mails that are not decided yet.
     pub async fn journal(
         &self,
         mailbox: &Mailbox,
@@ -211,6 +212,7 @@ impl Line {
             .journal
             .journal(JournalBatch {
                 tenant: mailbox.tenant.clone(),
+                shared: mailbox.shared.is_some(),
                 mailbox: mailbox.name.clone(),
                 received_ms,
                 mails,
@@ -236,8 +238,8 @@ impl Line {
         Ok(new)
     }
 
-    /// Steps 2 to 4 for journalled mails: parse, decide, commit. A mail that replies to another mail of the batch is decided
-    /// after that one is committed, so that it finds its ticket.
+    /// Steps 2 to 5 for journalled mails: parse, attribute, decide, commit. A mail that replies to another mail of the batch is
+    /// decided after that one is committed, so that it finds its ticket.
     pub async fn process_batch(
         self: &Arc<Self>,
         mailbox: &Arc<Mailbox>,
@@ -249,6 +251,30 @@ impl Line {
         }
         crash::point(crash::Point::BeforeDecision);
         let parsed = decide::parse_all(self, mailbox, mails).await;
+        if mailbox.shared.is_none() {
+            return self.decide_batch(mailbox, parsed).await;
+        }
+        // An answer belongs to the client of the mail that it answers, which must be committed by then.
+        for wave in waves(parsed, &self.settings().senders.foreign_numbers) {
+            for (of_tenant, mails) in attribute::attribute(self, mailbox, wave).await? {
+                let limit = self.settings().limits.outbox_entries;
+                let tenant = &of_tenant.tenant;
+                match self.room.has_room(&*self.commits, tenant, limit).await? {
+                    true => settled.add(self.decide_batch(&of_tenant, mails).await?),
+                    false => settled.left += mails.len(),
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Steps 4 and 5 for the parsed mails of one tenant.
+    async fn decide_batch(
+        self: &Arc<Self>,
+        mailbox: &Arc<Mailbox>,
+        parsed: Vec<Parsed>,
+    ) -> Result<BatchOutcome, StoreError> {
+        let mut settled = BatchOutcome::default();
         // A reload in the meantime applies to the next batch.
         let Some(chain) = self.rules.chain(&mailbox.name, &mailbox.tenant) else {
             settled.left = parsed.len();
@@ -262,7 +288,7 @@ impl Line {
             Some(memory) => Some((memory.lock().await, SpeculativeBatch::default())),
             None => None,
         };
-        let mut waves = waves(parsed);
+        let mut waves = waves(parsed, &settings.senders.foreign_numbers);
         let began = Instant::now();
         while let Some(mut wave) = waves.pop_front() {
             if let Some((_, batch)) = &batch {
@@ -311,7 +337,7 @@ impl Line {
         Ok(settled)
     }
 
-    /// Step 4: commits all of them in one transaction.
+    /// Step 5: commits all of them in one transaction.
     async fn commit(&self, mailbox: &Arc<Mailbox>, decided: &[Decided]) -> Result<(), StoreError> {
         if decided.is_empty() {
             return Ok(());
@@ -465,19 +491,25 @@ impl Repeats {
     }
 }
 
-/// Splits a batch into waves so that no mail shares a wave with the mail it replies to, or with a copy of itself.
-fn waves(mails: Vec<Parsed>) -> VecDeque<Vec<Parsed>> {
+/// Splits a batch into waves so that no mail shares a wave with the mail it replies to, with a copy of itself, or with one that has
+/// the same number of another system.
+fn waves(mails: Vec<Parsed>, patterns: &ForeignNumbers) -> VecDeque<Vec<Parsed>> {
     let mut waves = VecDeque::new();
     let mut wave = Vec::new();
     let mut ids: HashSet<String> = HashSet::new();
     for parsed in mails {
-        let answers = parsed
-            .message()
-            .is_some_and(|mail| mail.references.iter().any(|id| ids.contains(id)));
-        if answers || ids.contains(&parsed.mail.message_id) {
+        let message = parsed.message();
+        let numbers = message.map_or(Vec::new(), |mail| patterns.of(&mail.subject));
+        let references = message.into_iter().flat_map(|mail| &mail.references);
+        let is_related = references
+            .chain(&numbers)
+            .chain([&parsed.mail.message_id])
+            .any(|id| ids.contains(id));
+        if is_related {
             waves.push_back(std::mem::take(&mut wave));
             ids.clear();
         }
+        ids.extend(numbers);
         ids.insert(parsed.mail.message_id.clone());
         wave.push(parsed);
     }
@@ -497,7 +529,13 @@ fn verdict(line: &Line, mailbox: &Mailbox, decided: &Decided) -> Option<Verdict>
     let message = decided.message().map(|message| &**message);
     let message_id = decided.mail.message_id.clone();
     let settings = line.settings();
-    let facts = MailFacts::of(message_id, message, |email| settings.is_own(email));
+    let patterns = &settings.senders.foreign_numbers;
+    let facts = MailFacts::of(
+        message_id,
+        message,
+        |email| settings.is_own(email),
+        patterns,
+    );
     let mail = MailFacts {
         copy_marks: decided.copy_marks.clone(),
         ..facts

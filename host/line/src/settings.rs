@@ -6,6 +6,7 @@ use std::sync::Arc;
 use postroom_config::{Config, LineLimits, Tenant};
 use postroom_core::effects::is_own_address;
 use postroom_core::parse::ParseLimits;
+use postroom_rules::senders::Senders;
 use postroom_sandbox::Grants;
 use tokio::sync::Mutex;
 
@@ -17,6 +18,8 @@ pub struct Settings {
     pub parse_limits: ParseLimits,
     /// Every address that mail leaves from or arrives at: none of them is ever replied to.
     pub own_addresses: Vec<String>,
+    /// What is known of senders.
+    pub senders: Senders,
     /// One lock for each tenant whose rules see the effects of earlier decisions, through a memory or through ticket and alert
     /// lookups.
     tenant_locks: HashMap<String, Arc<Mutex<()>>>,
@@ -44,6 +47,7 @@ impl Settings {
             limits: config.limits.clone(),
             parse_limits: config.limits.parsing(),
             own_addresses: config.own_addresses().into_iter().collect(),
+            senders: Senders::of(config),
             // A tenant that had a lock keeps it: a batch may hold it.
             tenant_locks: tenants
                 .clone()

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use postroom_core::{Touches, TroubleKind, ticket_numbers};
+use postroom_core::{ThreadMethod, Touches, TroubleKind, ticket_numbers};
 use postroom_store::Mark;
 
 use super::decide::{Decided, Parsed};
@@ -116,6 +116,9 @@ impl<'a> Changes<'a> {
             .any(|it| it.kind == TroubleKind::SentBack && is_in(&it.rule));
         // The participants of a ticket may have changed.
         let is_thread = self.records.tickets && answer.decision.thread.is_some();
+        let mut steps = answer.decision.provenance.steps.iter();
+        let is_numbered = steps.any(|it| it.method == ThreadMethod::ForeignNumber);
+        let is_thread = is_thread || (self.records.tickets && is_numbered);
         has_read || remembers || is_unsure || went_without || is_thread || self.may_be_named(mail)
     }
 

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postroom_core::{
-    Action, ActionKinds, Classified, Client, Completed, Context, Decision, DecisionLimits,
-    MAILBOX_RULE, MailboxPolicy, Message, Outcome, Refusal, ReplyPolicy, RuleOutcome, RuleStep,
-    Thread, Trouble, TroubleKind, complete, fallback,
+    Action, ActionKinds, Classified, Completed, Context, Decision, DecisionLimits, MAILBOX_RULE,
+    MailboxPolicy, Message, Outcome, Provenance, Refusal, ReplyPolicy, RuleOutcome, RuleStep,
+    Threading, Trouble, TroubleKind, complete, fallback,
 };
 use postroom_sandbox::{Grants, Kv, Lookup, Run};
 use postroom_store::{Conclusion, KvRead, KvWrite, LookupRead, Mark, StoreError};
 
 use crate::rulebook::{Chain, LiveRule, sender_key};
+use crate::senders::Sender;
 use postroom_config::OnFailure;
 
 /// The built-in rule at the end of every chain.
@@ -48,6 +49,8 @@ pub struct Place<'a> {
     pub has_outgoing: bool,
     /// The senders and new tickets that the mailbox accepts.
     pub policy: &'a MailboxPolicy,
+    /// Whether a person released the mail from quarantine: it becomes a plain ticket if it would be quarantined again.
+    pub released: bool,
     pub capabilities: &'a dyn CapabilityProvider,
 }
 
@@ -67,35 +70,6 @@ impl Deref for ChainOutcome {
     }
 }
 
-impl ChainOutcome {
-    /// Returns the decision about a mail that a person released from quarantine: a plain ticket if it would be quarantined again.
-    pub fn released(self, message: &Message) -> Self {
-        if self.conclusion.decision.outcome != Outcome::Quarantined {
-            return self;
-        }
-        let mut conclusion = (*self.conclusion).clone();
-        let decision = &mut conclusion.decision;
-        let plain = fallback(message, &decision.troubles, &DecisionLimits::default());
-        let quarantined = std::mem::replace(&mut decision.actions, plain.actions);
-        decision
-            .refused
-            .extend(quarantined.into_iter().map(|action| Refusal {
-                action,
-                reason: "a person released the mail from quarantine".into(),
-                held_at: None,
-            }));
-        decision.outcome = plain.outcome;
-        decision.rule = FALLBACK.to_owned();
-        decision.rule_hash = env!("CARGO_PKG_VERSION").to_owned();
-        decision.decided_at = None;
-        decision.called_from.clear();
-        Self {
-            conclusion: Arc::new(conclusion),
-            spent: self.spent,
-        }
-    }
-}
-
 /// The cost of running one rule.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleCost {
@@ -108,35 +82,22 @@ pub struct RuleCost {
     pub mark: Option<Mark>,
 }
 
-/// Returns the context of a mail for the rules of its mailbox. The From of a sender for whom the trusted boundary reports
-/// dmarc=fail does not count. The time is that of journalling, in milliseconds since 1970 in UTC.
+/// Returns the context of a mail for the rules of its mailbox. The time is that of journalling, in milliseconds since 1970 in UTC.
 pub fn context(
     tenant: &str,
     mailbox: &str,
-    domains: &[String],
-    message: &Message,
-    thread: Option<Thread>,
+    sender: Sender,
+    threading: Threading,
     received_ms: i64,
 ) -> Context {
-    let is_disowned = message.authentication.disowns_sender();
-    let is_client = message
-        .from
-        .as_ref()
-        .is_some_and(|from| domains.iter().any(|domain| domain == from.domain()));
     Context {
         tenant: tenant.to_owned(),
         mailbox: mailbox.to_owned(),
-        client: is_client.then(|| Client {
-            name: tenant.to_owned(),
-            sure: !is_disowned,
-            evidence: postroom_core::ClientEvidence::Domain,
-            candidates: Vec::new(),
-        }),
-        staff: false,
-        thread: thread.map(|thread| Thread {
-            authorised: thread.authorised && !is_disowned,
-            ..thread
-        }),
+        client: sender.client,
+        staff: sender.is_staff,
+        requester: sender.requester,
+        thread: threading.thread,
+        steps: threading.steps,
         now: jiff::Timestamp::from_millisecond(received_ms)
             .map(|time| format!("{time:.3}"))
             .unwrap_or_default(),
@@ -171,8 +132,10 @@ pub fn run_chain(
     };
     let mut by = (FALLBACK, env!("CARGO_PKG_VERSION"));
     let by_mailbox = (MAILBOX_RULE, env!("CARGO_PKG_VERSION"));
-    let senders = place.policy.senders.as_ref();
-    let mut completed = senders.and_then(|senders| senders.refusal(message));
+    let (senders, threads) = (place.policy.senders.as_ref(), place.policy.threads);
+    let mut completed = senders
+        .and_then(|senders| senders.refusal(message))
+        .or_else(|| threads.refusal(&run.context));
     let rules = match &completed {
         Some(_) => {
             by = by_mailbox;
@@ -203,7 +166,9 @@ pub fn run_chain(
             break;
         }
     }
-    let completed = completed.unwrap_or_else(|| fallback(message, &run.troubles, &run.limits));
+    let fallback = || fallback(message, &run.context, &run.troubles, &run.limits);
+    let completed = completed.unwrap_or_else(fallback);
+    let completed = threads.apply(completed, message, &run.context, &run.limits);
     let opens_ticket = completed.outcome == Outcome::Ticket;
     let completed = place.policy.new_tickets.apply(
         completed,
@@ -215,6 +180,15 @@ pub fn run_chain(
     if opens_ticket && completed.outcome == Outcome::Quarantined {
         by = by_mailbox;
     }
+    let completed = match completed.outcome {
+        Outcome::Quarantined if place.released => {
+            by = (FALLBACK, env!("CARGO_PKG_VERSION"));
+            run.origin.clear();
+            let plain = fallback();
+            not_quarantined(completed, plain)
+        }
+        _ => completed,
+    };
     let mut origin = run.origin.into_iter();
     let conclusion = Conclusion {
         decision: Decision {
@@ -224,8 +198,8 @@ pub fn run_chain(
             rule: by.0.to_owned(),
             rule_hash: by.1.to_owned(),
             generation: place.chain.generation,
+            provenance: Provenance::of(&run.context),
             thread: run.context.thread,
-            client: run.context.client,
             classified: Some(Classified {
                 kind: message.classification,
                 reason: message.classification_reason.clone(),
@@ -263,6 +237,20 @@ fn kept_aside(trouble: &Trouble) -> Completed {
         }],
         refused: Vec::new(),
         repairs: Vec::new(),
+    }
+}
+
+/// Returns a plain ticket in place of a quarantine that a person ended.
+fn not_quarantined(mut quarantined: Completed, plain: Completed) -> Completed {
+    let refused = quarantined.actions.drain(..).map(|action| Refusal {
+        action,
+        reason: "a person released the mail from quarantine".into(),
+        held_at: None,
+    });
+    quarantined.refused.extend(refused);
+    Completed {
+        refused: quarantined.refused,
+        ..plain
     }
 }
 
@@ -440,32 +428,5 @@ impl ChainRun<'_> {
             location: location.map(str::to_owned),
         });
         None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use postroom_core::{AuthVerdict, parse};
-
-    use super::*;
-
-    /// The client is determined by the domain, and sure unless the trusted boundary reports dmarc=fail.
-    #[test]
-    fn a_client_is_sure_unless_its_sender_is_disowned() {
-        let mail = b"From: a@acme.example\r\nSubject: x\r\n\r\nx".as_slice();
-        let mut message = parse(&mail.into(), &Default::default(), &[]);
-        for (dmarc, is_sure) in [
-            (AuthVerdict::None, true),
-            (AuthVerdict::Pass, true),
-            (AuthVerdict::Fail, false),
-        ] {
-            message.authentication.dmarc = dmarc;
-            let told = |domain: &str| {
-                let domains = [domain.to_owned()];
-                context("acme", "support", &domains, &message, None, 0).client
-            };
-            assert_eq!(told("acme.example").map(|it| it.sure), Some(is_sure));
-            assert_eq!(told("other.example"), None);
-        }
     }
 }

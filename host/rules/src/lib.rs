@@ -6,4 +6,5 @@ pub mod crash;
 pub mod directory;
 pub mod publication;
 pub mod rulebook;
+pub mod senders;
 pub mod watch;

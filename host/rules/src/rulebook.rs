@@ -212,12 +212,11 @@ impl RuleBook {
     /// not, or no longer, this tenant's. The returned chain stays the same, whatever is saved meanwhile.
     pub fn chain(&self, mailbox: &str, tenant: &str) -> Option<Chain> {
         let wiring = self.wiring.load();
+        let ids = wiring.chains.get(mailbox)?.get(tenant)?;
         // Checked first: the rules are live before they count as loaded.
-        let owner = wiring.owners.get(mailbox);
-        let owner = owner.filter(|it| it.name == tenant);
-        let is_loaded = owner.is_some_and(|it| it.is_loaded());
+        let is_loaded = wiring.tenant(tenant).is_some_and(|it| it.is_loaded());
         let live = self.live.load();
-        let ids = wiring.chains.get(mailbox).into_iter().flatten();
+        let ids = ids.iter();
         is_loaded.then(|| Chain {
             generation: live.number,
             rules: ids.filter_map(|id| live.rules.get(id).cloned()).collect(),

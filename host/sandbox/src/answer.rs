@@ -62,6 +62,7 @@ fn action(
             return Ok(());
         }
         types::Action::Ticket(ticket) => Action::Ticket(decision::Ticket {
+            related: None,
             title: ticket.title,
             body: ticket.body,
             queue: ticket.queue,

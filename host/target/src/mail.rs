@@ -4,6 +4,7 @@ use bytes::Bytes;
 use lettre::address::AddressError;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Body, Mailbox, MultiPart, SinglePart};
+use postroom_core::reply_token::{signed_html, signed_text, with_token};
 use postroom_core::{Address, MailKind, OutgoingMail};
 
 /// The longest word. One header line may hold no more than 998 characters (RFC 5322 section 2.1.1), and a word cannot be folded.
@@ -33,6 +34,8 @@ impl MailAttachment {
 pub(crate) struct Sender<'m> {
     pub from: &'m Address,
     pub reply_to: Option<&'m Address>,
+    /// Whether the address for answers gets the ticket's token as its tag.
+    pub tagged: bool,
 }
 
 /// A mail in its final form.
@@ -90,7 +93,11 @@ pub(crate) fn bare(id: &str) -> &str {
 pub(crate) fn compose(
     mail: &OutgoingMail,
     attachments: &[MailAttachment],
-    Sender { from, reply_to }: Sender<'_>,
+    Sender {
+        from,
+        reply_to,
+        tagged,
+    }: Sender<'_>,
 ) -> Result<ComposedMail, ComposeError> {
     let sender = mailbox(from).map_err(|e| {
         ComposeError::Sender(format!("from: {} is no mail address: {e}", from.email))
@@ -115,7 +122,15 @@ pub(crate) fn compose(
     for recipient in &to {
         builder = builder.to(recipient.clone());
     }
-    if let Some(reply_to) = reply_to {
+    let token = mail.reply_token.as_deref().filter(|_| tagged);
+    let answers_to = token.and_then(|token| {
+        let to = reply_to.unwrap_or(from);
+        Some(Address {
+            name: to.name.clone(),
+            email: with_token(&to.email, token)?,
+        })
+    });
+    if let Some(reply_to) = answers_to.as_ref().or(reply_to) {
         builder = builder.reply_to(mailbox(reply_to).map_err(|e| {
             let problem = format!("reply_to: {} is no mail address: {e}", reply_to.email);
             ComposeError::Sender(problem)
@@ -183,11 +198,15 @@ enum BodyPart {
 }
 
 fn body(mail: &OutgoingMail) -> BodyPart {
-    let text = crlf(&mail.text);
-    match &mail.html {
-        Some(html) => BodyPart::Both(MultiPart::alternative_plain_html(text, crlf(html))),
-        None => BodyPart::Plain(SinglePart::plain(text)),
-    }
+    let token = mail.reply_token.as_deref();
+    let text = token.map(|token| signed_text(&mail.text, token));
+    let text = crlf(text.as_deref().unwrap_or(&mail.text));
+    let Some(html) = &mail.html else {
+        return BodyPart::Plain(SinglePart::plain(text));
+    };
+    let signed = token.map(|token| signed_html(html, token));
+    let html = crlf(signed.as_deref().unwrap_or(html));
+    BodyPart::Both(MultiPart::alternative_plain_html(text, html))
 }
 
 fn with_files(mail: MultiPart, files: &[MailAttachment]) -> Result<MultiPart, ComposeError> {
@@ -300,6 +319,7 @@ mod tests {
                 "<first@client.example>".into(),
                 "parent@client.example".into(),
             ],
+            reply_token: None,
         }
     }
 
@@ -315,6 +335,7 @@ mod tests {
         let sender = Sender {
             from: &from,
             reply_to: Some(&address("desk@acme.example")),
+            tagged: true,
         };
         let composed = compose(mail, files, sender).unwrap();
         String::from_utf8(composed.bytes).unwrap()
@@ -340,6 +361,27 @@ mod tests {
         }
         assert!(text.ends_with("We have it.\r\n.\r\nThe desk"));
         assert!(text.is_ascii());
+    }
+
+    #[test]
+    fn an_answer_finds_its_ticket_by_the_address_the_text_and_the_html() {
+        let token = "t-12-0123456789abcdef01234567";
+        let text = written(&OutgoingMail {
+            reply_token: Some(token.into()),
+            html: Some("<html><body>We have it.</body></html>".into()),
+            ..mail()
+        });
+        assert!(
+            text.contains(&format!("Reply-To: desk+{token}@acme.example\r\n")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("The desk\r\n\r\n[{token}]")),
+            "{text}"
+        );
+        assert!(text.contains("display:none"), "{text}");
+        assert_eq!(text.matches(token).count(), 3, "{text}");
+        assert!(!written(&mail()).contains("t-12-"));
     }
 
     #[test]
@@ -379,7 +421,8 @@ mod tests {
                 &[],
                 Sender {
                     from: &address("support@acme.example"),
-                    reply_to: None
+                    reply_to: None,
+                    tagged: false,
                 }
             ),
             Err(ComposeError::Mail(_))

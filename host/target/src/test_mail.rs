@@ -24,5 +24,6 @@ pub(crate) fn test_mail(outgoing: &str, from: &Address, to: &Address) -> Outgoin
         message_id: format!("postroom-test.{unique}@{}", from.domain()),
         in_reply_to: None,
         references: Vec::new(),
+        reply_token: None,
     }
 }

@@ -134,6 +134,7 @@ fn decide(rule: &Rule, mail: &Arc<Message>) -> Result<Duration> {
         staff: false,
         thread: None,
         now: "2026-11-16T09:05:00.000Z".into(),
+        ..Context::default()
     };
     let started = Instant::now();
     let run = rule.decide(mail, &context, Arc::new(NoKv), Arc::new(NoLookup));

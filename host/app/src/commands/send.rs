@@ -110,6 +110,7 @@ fn notification(outgoing: &Outgoing, options: &Options) -> anyhow::Result<Outgoi
         message_id: unique_id(outgoing),
         in_reply_to: None,
         references: Vec::new(),
+        reply_token: None,
     })
 }
 

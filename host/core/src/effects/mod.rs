@@ -19,7 +19,8 @@ use crate::identity::{InstallationSecret, MailIdentity};
 use crate::message::{Address, Message};
 use crate::outgoing::{self, OutgoingMail, bare_address};
 use crate::raw::ContentHash;
-use crate::thread::{ticket_name, ticket_number};
+use crate::reply_token::reply_token;
+use crate::thread::{ForeignNumbers, is_bare_thanks, ticket_name, ticket_number};
 
 /// The most addresses of one mail that join a ticket.
 const PARTICIPANTS: usize = 50;
@@ -52,6 +53,10 @@ pub struct MailFacts {
     pub sent_ms: Option<i64>,
     /// The marks that its copies have in common with it. Empty if copies are decided like other mail.
     pub copy_marks: Vec<ContentHash>,
+    /// Numbers of other systems in the subject, by which later mails find the ticket.
+    pub foreign_numbers: Vec<String>,
+    /// Whether the mail says thanks and nothing else: a note of it reopens no ticket.
+    pub thanks: bool,
 }
 
 /// The targets that receive each kind of item, by name.
@@ -226,6 +231,7 @@ impl MailFacts {
         message_id: String,
         message: Option<&Message>,
         is_own: impl Fn(&str) -> bool,
+        patterns: &ForeignNumbers,
     ) -> Self {
         let Some(message) = message else {
             return Self {
@@ -246,6 +252,8 @@ impl MailFacts {
             confirmed: message.authentication.confirms_sender(),
             sent_ms: sent_ms(message),
             copy_marks: Vec::new(),
+            foreign_numbers: patterns.of(&message.subject),
+            thanks: is_bare_thanks(&message.reply),
         }
     }
 
@@ -491,7 +499,10 @@ impl<'a> Builder<'a, '_> {
             conversation.message_ids.push(id.clone());
             conversation
         });
-        let mail = outgoing::reply(facts, to, reply, ticket.as_deref(), id);
+        let tenant = self.of.identity.tenant;
+        let token = ticket.as_deref();
+        let token = token.and_then(|ticket| reply_token(self.secret, tenant, ticket));
+        let mail = outgoing::reply(facts, to, reply, ticket.as_deref(), id, token);
         let mut dispatch = self.dispatch(n, route, mail, false)?;
         dispatch.conversation = conversation;
         Some(Effect::Mail(Box::new(dispatch)))

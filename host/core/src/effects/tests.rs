@@ -65,7 +65,6 @@ fn case(outcome: Outcome, actions: Vec<Action>) -> Case {
             rule_hash: "h".into(),
             generation: 1,
             thread: None,
-            client: None,
             classified: None,
             steps: Vec::new(),
             troubles: Vec::new(),
@@ -74,6 +73,7 @@ fn case(outcome: Outcome, actions: Vec<Action>) -> Case {
             elapsed_us: 1,
             decided_at: None,
             called_from: Vec::new(),
+            provenance: Default::default(),
         },
         mail: MailFacts {
             message_id: "a@x".into(),

@@ -44,6 +44,7 @@ pub(crate) struct Boundary<'a> {
     spf: Option<AuthVerdict>,
     dkim: Option<AuthVerdict>,
     dmarc: Option<AuthVerdict>,
+    arc: Option<AuthVerdict>,
 }
 
 impl<'a> Boundary<'a> {
@@ -56,6 +57,7 @@ impl<'a> Boundary<'a> {
             spf: None,
             dkim: None,
             dmarc: None,
+            arc: None,
         }
     }
 
@@ -75,7 +77,7 @@ impl<'a> Boundary<'a> {
             spf: self.spf.unwrap_or(AuthVerdict::None),
             dkim: self.dkim.unwrap_or(AuthVerdict::None),
             dmarc: self.dmarc.unwrap_or(AuthVerdict::None),
-            arc: AuthVerdict::None,
+            arc: self.arc.unwrap_or(AuthVerdict::None),
         }
     }
 
@@ -109,20 +111,23 @@ impl<'a> Boundary<'a> {
             verdicts(statements)
         } else {
             // The rest of the field is inside a quoted string or a comment that does not end.
-            [Some(AuthVerdict::Fail); 3]
+            [Some(AuthVerdict::Fail); 4]
         };
-        for (slot, found) in [&mut self.spf, &mut self.dkim, &mut self.dmarc]
-            .into_iter()
-            .zip(found)
-        {
+        let slots = [
+            &mut self.spf,
+            &mut self.dkim,
+            &mut self.dmarc,
+            &mut self.arc,
+        ];
+        for (slot, found) in slots.into_iter().zip(found) {
             *slot = slot.or(found);
         }
     }
 }
 
-/// Returns the SPF, DKIM and DMARC verdicts of one field.
-fn verdicts<'s>(statements: impl Iterator<Item = &'s str>) -> [Option<AuthVerdict>; 3] {
-    let mut found = [None; 3];
+/// Returns the SPF, DKIM, DMARC and ARC verdicts of one field.
+fn verdicts<'s>(statements: impl Iterator<Item = &'s str>) -> [Option<AuthVerdict>; 4] {
+    let mut found = [None; 4];
     for statement in statements {
         let Some((method, rest)) = statement.split_once('=') else {
             continue;
@@ -130,7 +135,7 @@ fn verdicts<'s>(statements: impl Iterator<Item = &'s str>) -> [Option<AuthVerdic
         // `method/version=result`
         let method = method.split('/').next().unwrap_or("").trim();
         let result = rest.split_whitespace().next().unwrap_or("");
-        let named = ["spf", "dkim", "dmarc"]
+        let named = ["spf", "dkim", "dmarc", "arc"]
             .iter()
             .position(|name| method.eq_ignore_ascii_case(name));
         if let Some(at) = named {

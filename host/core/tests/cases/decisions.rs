@@ -26,14 +26,13 @@ fn context(thread: Option<&str>) -> Context {
     Context {
         tenant: "acme".to_owned(),
         mailbox: "acme-support".to_owned(),
-        client: None,
-        staff: false,
         thread: thread.map(|ticket| Thread {
             ticket: ticket.to_owned(),
             method: postroom_core::ThreadMethod::Subject,
             authorised: true,
         }),
         now: "2024-03-04T09:15:00.000Z".to_owned(),
+        ..Context::default()
     }
 }
 
@@ -363,7 +362,7 @@ fn what_is_too_long_is_cut_and_noted() {
 #[test]
 fn fallback_makes_a_plain_ticket() {
     let limits = DecisionLimits::default();
-    let plain = fallback(&from_anna(), &[], &limits);
+    let plain = fallback(&from_anna(), &context(None), &[], &limits);
     assert_eq!(plain.outcome, Outcome::Ticket);
     assert!(
         matches!(&plain.actions[..], [Action::Ticket(t)] if t.tags.is_empty() && t.title.as_deref() == Some("Printer"))
@@ -374,7 +373,7 @@ fn fallback_makes_a_plain_ticket() {
         message: "unreachable".to_owned(),
         location: None,
     };
-    let flagged = fallback(&from_anna(), &[trouble], &limits);
+    let flagged = fallback(&from_anna(), &context(None), &[trouble], &limits);
     assert!(matches!(&flagged.actions[..], [Action::Ticket(t)] if t.tags == ["postroom-fallback"]));
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::ChainKey;
 use postroom_sandbox::Sandbox;
 use postroom_store::RuleRecord;
 
@@ -28,8 +29,8 @@ pub enum Candidate {
 
 /// The chains of a candidate.
 pub struct Prepared {
-    /// The chains by mailbox, only for mailboxes whose chain includes the candidate.
-    pub chains: HashMap<String, Chain>,
+    /// The chains by mailbox and tenant, only for those whose chain includes the candidate.
+    pub chains: HashMap<ChainKey, Chain>,
     /// Notes for people on deviations from the request.
     pub notes: Vec<String>,
 }
@@ -52,7 +53,7 @@ pub enum CandidateError {
     Ambiguous { file: PathBuf, names: String },
 }
 
-/// Loads the candidate's chains for these mailboxes. The error names every rule that fails to load, with file, line and column.
+/// Loads the candidate's chains for these mailboxes, of which a shared one is given once for each tenant. The error names every rule that fails to load, with file, line and column.
 pub fn prepare(
     config: &Config,
     sandbox: &Sandbox,
@@ -87,7 +88,7 @@ pub fn prepare(
                 },
                 rules: rules.collect(),
             };
-            chains.insert(mailbox.name.clone(), chain);
+            chains.insert((mailbox.name.clone(), mailbox.tenant.clone()), chain);
         }
     }
     if !maker.refused.is_empty() {

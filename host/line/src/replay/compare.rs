@@ -133,7 +133,6 @@ mod tests {
             rule_hash: "ab".into(),
             generation: 1,
             thread: None,
-            client: None,
             classified: None,
             steps: Vec::new(),
             troubles: Vec::new(),
@@ -142,6 +141,7 @@ mod tests {
             elapsed_us: 1,
             decided_at: None,
             called_from: Vec::new(),
+            provenance: Default::default(),
         }
     }
 

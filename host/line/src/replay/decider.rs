@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use postroom_core::{COPIES_RULE, MailboxPolicy, Outcome, ParseLimits, parse};
+use postroom_core::attribution::NoContacts;
+use postroom_core::{COPIES_RULE, MailboxPolicy, Outcome, ParseLimits, Threading, parse};
 use postroom_store::{Evidence, RecordedMail, Records, StoreError};
 
 use super::answers::FromRecord;
@@ -12,18 +13,20 @@ use crate::decide::panic_text;
 use postroom_config::{Config, MailboxConfig, Tenant};
 use postroom_rules::chain_run::{self, FALLBACK, Place};
 use postroom_rules::rulebook::Chain;
+use postroom_rules::senders::{Sender, Senders};
 
 /// The parts shared by all mailboxes. Reads the store and writes nothing.
 pub struct ReplayDecider {
     pub records: Arc<dyn Records>,
     own_addresses: Vec<String>,
+    senders: Senders,
     parse_limits: ParseLimits,
 }
 
 /// A mailbox with its candidate chain.
 pub struct MailboxUnderTest {
     tenant: String,
-    domains: Vec<String>,
+    is_shared: bool,
     trusted: Vec<String>,
     has_outgoing: bool,
     policy: MailboxPolicy,
@@ -35,10 +38,10 @@ impl MailboxUnderTest {
     pub fn new(tenant: &Tenant, mailbox: &MailboxConfig, chain: Chain) -> Self {
         Self {
             tenant: tenant.name.clone(),
-            domains: tenant.domains.clone(),
+            is_shared: mailbox.shared.is_some(),
             trusted: mailbox.trusted.clone(),
             has_outgoing: mailbox.outgoing.is_some(),
-            policy: mailbox.policy.clone(),
+            policy: mailbox.policy_of(tenant),
             message_bytes: mailbox.size.message_bytes,
             chain,
         }
@@ -55,6 +58,7 @@ impl ReplayDecider {
         Self {
             records,
             own_addresses: config.own_addresses().into_iter().collect(),
+            senders: Senders::of(config),
             parse_limits: config.limits.parsing(),
         }
     }
@@ -101,6 +105,7 @@ impl ReplayDecider {
             own_addresses: &self.own_addresses,
             has_outgoing: room.has_outgoing,
             policy: &room.policy,
+            released: false,
             capabilities: &answers,
         };
         let walked = catch_unwind(AssertUnwindSafe(|| {
@@ -108,14 +113,22 @@ impl ReplayDecider {
             if message.over_limit.is_some() {
                 return Ok(None);
             }
-            let context = chain_run::context(
-                &mail.tenant,
-                &mail.mailbox,
-                &room.domains,
-                &message,
-                before.thread.clone(),
-                mail.received_ms,
-            );
+            let known = &before.provenance;
+            let sender = match known.client.is_some() || room.is_shared {
+                // By the contacts and tickets of that time.
+                true => Sender {
+                    client: known.client.clone(),
+                    ..self.senders.without_client(&message)
+                },
+                false => self.senders.of_tenant(&mail.tenant, &message, &NoContacts),
+            };
+            let threading = Threading {
+                thread: before.thread.clone(),
+                steps: known.steps.clone(),
+            };
+            let threading = room.policy.threads.verify(&message, threading);
+            let (tenant, mailbox) = (&mail.tenant, &mail.mailbox);
+            let context = chain_run::context(tenant, mailbox, sender, threading, mail.received_ms);
             chain_run::run_chain(place, &message, context).map(Some)
         }));
         let answer = match walked {

@@ -24,7 +24,7 @@ pub use compare::{Comparison, compare, mismatch};
 pub use decider::{MailboxUnderTest, ReplayDecider};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub use report::{Report, RuleReport};
-pub use run::Replay;
+pub use run::{ChainKey, Replay};
 
 /// A recorded mail and the result of replaying it.
 #[derive(Debug, Clone)]

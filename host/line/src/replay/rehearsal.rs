@@ -14,7 +14,7 @@ use postroom_core::Decision;
 use postroom_store::{DecisionId, Records, Selection, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Replay, Replayed, Report, Unrecorded, compare};
+use super::{ChainKey, End, Replay, Replayed, Report, Unrecorded, compare};
 use postroom_config::Config;
 use postroom_rules::rulebook::{Chain, Change};
 
@@ -91,16 +91,19 @@ impl Rehearsal {
     pub fn run(&self, change: &Change<'_>) -> Result<Rehearsed, StoreError> {
         let until = Instant::now() + self.time;
         self.finish();
-        let wanted = |name: &&str| {
+        let wanted = |(name, _): &(&str, &str)| {
             let meant = self.mailboxes.as_ref();
             meant.is_none_or(|names| names.iter().any(|it| it == name))
         };
-        let names: Vec<String> = change
-            .mailboxes()
-            .into_iter()
-            .filter(wanted)
-            .map(str::to_owned)
+        let concerned: Vec<(&str, &str)> = change.mailboxes().into_iter().filter(wanted).collect();
+        let mut names: Vec<String> = concerned
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
             .collect();
+        names.dedup();
+        let mut tenants: Vec<String> = concerned.iter().map(|(_, it)| (*it).to_owned()).collect();
+        tenants.sort();
+        tenants.dedup();
         let mut rehearsed = Rehearsed {
             against: change.generation(),
             mailboxes: names.clone(),
@@ -115,6 +118,7 @@ impl Rehearsal {
         let records = (self.records)(&config.data_dir)?;
         let mut selection = Selection {
             mailboxes: Some(names.clone()),
+            tenants: Some(tenants),
             limit: Some(self.mails),
             ..Selection::default()
         };
@@ -126,24 +130,26 @@ impl Rehearsal {
         let stop = CancellationToken::new();
         // The channel holds every message, so that a replay never has to wait for the receiver.
         let (say, heard) = sync_channel(2 * self.mails + 2);
-        let chains = |chain: &dyn Fn(&str) -> Option<Chain>| -> HashMap<String, Chain> {
-            let chains = names.iter();
-            chains
-                .filter_map(|name| Some((name.clone(), chain(name)?)))
-                .collect()
+        let chains = |chain: &dyn Fn(&str, &str) -> Option<Chain>| -> HashMap<ChainKey, Chain> {
+            let keys = concerned.iter();
+            keys.filter_map(|(name, tenant)| {
+                let key = ((*name).to_owned(), (*tenant).to_owned());
+                Some((key, chain(name, tenant)?))
+            })
+            .collect()
         };
         let start = |chains, say: &SyncSender<Said>, wrap: fn(Box<Replayed>) -> Said| {
             let replay = Replay::new(&config, records.clone(), chains);
             spawn(replay, selection.clone(), stop.clone(), say.clone(), wrap)
         };
         let mut under_way = vec![start(
-            chains(&|name| Some(change.fresh_chain(name))),
+            chains(&|name, tenant| Some(change.fresh_chain(name, tenant))),
             &say,
             Said::Fresh,
         )?];
         if change.generation().is_some() {
             under_way.push(start(
-                chains(&|name| change.serving_chain(name)),
+                chains(&|name, tenant| change.serving_chain(name, tenant)),
                 &say,
                 Said::Serving,
             )?);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Replayed;
 use super::decider::{MailboxUnderTest, ReplayDecider};
 use super::report::{Report, RuleReport};
-use postroom_config::Config;
+use postroom_config::{Config, MailboxConfig};
 use postroom_rules::rulebook::{Chain, LiveRule, RuleId};
 
 /// The mails in a batch, fewer if they are large. Batches are small so that the effect of a slow rule shows soon.
@@ -23,11 +23,14 @@ const BATCH_BYTES: usize = 2 << 20;
 /// The number of batches read ahead per deciding thread.
 const AHEAD: usize = 4;
 
+/// A mailbox, and one of its tenants.
+pub type ChainKey = (String, String);
+
 /// Everything needed to decide recorded mail again. Reads the store and writes nothing.
 pub struct Replay {
     desk: ReplayDecider,
-    /// By mailbox, with the positions of the chain's rules in `rules`.
-    rooms: HashMap<String, (MailboxUnderTest, Vec<usize>)>,
+    /// By mailbox and tenant, with the positions of the chain's rules in `rules`.
+    rooms: HashMap<ChainKey, (MailboxUnderTest, Vec<usize>)>,
     /// Every rule in the chains, once per tenant.
     rules: Vec<(RuleId, String, Limits)>,
     cores: usize,
@@ -41,19 +44,20 @@ struct Batch {
 type Done = Receiver<Result<Vec<Replayed>, StoreError>>;
 
 impl Replay {
-    /// Creates a replay. `chains` holds the candidate's chains by mailbox: from files, from a generation, or the live ones of a
+    /// Creates a replay. `chains` holds the candidate's chains by mailbox and tenant: from files, from a generation, or the live ones of a
     /// rule book.
     pub fn new(
         config: &Config,
         records: Arc<dyn Records>,
-        mut chains: HashMap<String, Chain>,
+        mut chains: HashMap<ChainKey, Chain>,
     ) -> Self {
         let mut slots = BTreeMap::new();
         let mut rules = Vec::new();
         let mut rooms = HashMap::new();
-        for mailbox in &config.mailboxes {
+        for mailbox in config.mailboxes.iter().flat_map(MailboxConfig::by_tenant) {
             let tenant = config.tenant(&mailbox.tenant);
-            let (Some(chain), Some(tenant)) = (chains.remove(&mailbox.name), tenant) else {
+            let key = (mailbox.name.clone(), mailbox.tenant.clone());
+            let (Some(chain), Some(tenant)) = (chains.remove(&key), tenant) else {
                 continue;
             };
             let mut slot_of = |rule: &LiveRule| {
@@ -67,8 +71,8 @@ impl Replay {
                 })
             };
             let slots = chain.rules.iter().map(|rule| slot_of(rule)).collect();
-            let room = MailboxUnderTest::new(tenant, mailbox, chain);
-            rooms.insert(mailbox.name.clone(), (room, slots));
+            let room = MailboxUnderTest::new(tenant, &mailbox, chain);
+            rooms.insert(key, (room, slots));
         }
         Self {
             desk: ReplayDecider::new(config, records),
@@ -117,7 +121,7 @@ impl Replay {
                 match batch {
                     Ok(batch) if outcome.is_ok() => {
                         for replayed in &batch {
-                            let room = self.rooms.get(&replayed.mail.mailbox);
+                            let room = self.rooms.get(&key_of(&replayed.mail));
                             report.add(replayed, room.map_or(&[], |(_, slots)| slots));
                             each(replayed);
                         }
@@ -158,7 +162,7 @@ impl Replay {
                 return Ok(());
             }
             let mail = mail?;
-            let evidence = match self.rooms.contains_key(&mail.mailbox) {
+            let evidence = match self.rooms.contains_key(&key_of(&mail)) {
                 true => self.desk.records.evidence(mail.id)?,
                 false => None,
             };
@@ -188,7 +192,7 @@ impl Replay {
                     .into_iter()
                     .take_while(|_| !stop.is_cancelled())
                     .map(|(mail, evidence)| {
-                        let room = self.rooms.get(&mail.mailbox).map(|(room, _)| room);
+                        let room = self.rooms.get(&key_of(&mail)).map(|(room, _)| room);
                         let end = self.desk.decide(room, &mail, evidence)?;
                         Ok(Replayed { mail, end })
                     });
@@ -203,6 +207,10 @@ impl Replay {
             .map(|(id, hash, limits)| RuleReport::new(id.clone(), hash.clone(), limits.clone()))
             .collect()
     }
+}
+
+fn key_of(mail: &RecordedMail) -> ChainKey {
+    (mail.mailbox.clone(), mail.tenant.clone())
 }
 
 fn spawn<'scope, T: Send + 'scope>(

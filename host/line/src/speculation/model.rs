@@ -234,7 +234,7 @@ fn one_by_one(world: &mut World, mails: Vec<Parsed>) {
 /// Decides mails as [`super::super::Line::process_batch`] does.
 fn in_batches(world: &mut World, mails: Vec<Parsed>) {
     let mut batch = SpeculativeBatch::default();
-    let mut waves: VecDeque<Vec<Parsed>> = waves(mails);
+    let mut waves: VecDeque<Vec<Parsed>> = waves(mails, &Default::default());
     while let Some(mut wave) = waves.pop_front() {
         put_first(&mut waves, batch.cut(&mut wave));
         // Slow mails: time is up before all are handed out.
@@ -284,7 +284,6 @@ impl World<'_> {
                 rule_hash: String::new(),
                 generation: 1,
                 thread,
-                client: None,
                 classified: None,
                 steps: Vec::new(),
                 troubles: Vec::new(),
@@ -293,6 +292,7 @@ impl World<'_> {
                 elapsed_us: 0,
                 decided_at: None,
                 called_from: Vec::new(),
+                provenance: Default::default(),
             },
             kv_reads: Vec::new(),
             kv_writes: Vec::new(),

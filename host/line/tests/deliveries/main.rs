@@ -53,6 +53,7 @@ async fn decide(
     };
     let batch = JournalBatch {
         tenant: "acme".into(),
+        shared: false,
         mailbox: "support".into(),
         received_ms,
         mails: vec![mail],
@@ -67,7 +68,6 @@ async fn decide(
         rule_hash: "h".into(),
         generation: 1,
         thread: None,
-        client: None,
         classified: None,
         steps: Vec::new(),
         troubles: Vec::new(),
@@ -76,6 +76,7 @@ async fn decide(
         elapsed_us: 1,
         decided_at: None,
         called_from: Vec::new(),
+        provenance: Default::default(),
     };
     let conclusion = Conclusion {
         decision,
@@ -87,7 +88,7 @@ async fn decide(
     let verdict = Verdict {
         journal,
         conclusion: Arc::new(conclusion),
-        mail: MailFacts::of(format!("{name}@x"), None, |_| false),
+        mail: MailFacts::of(format!("{name}@x"), None, |_| false, &Default::default()),
         outlets: Arc::new(Outlets {
             routes: Routes {
                 ticket: to(),

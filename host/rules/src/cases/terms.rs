@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use postroom_core::{Context, Decision, MailboxPolicy, Message, ParseLimits};
+use postroom_core::attribution::NoContacts;
+use postroom_core::{Context, Decision, MailboxPolicy, Message, ParseLimits, Threading};
 use postroom_sandbox::{Grants, Kv, Lookup, Rule as LoadedRule, Run};
 use postroom_store::StoreError;
 
 use super::Given;
 use crate::chain_run::{self, CapabilityProvider, Place};
 use crate::rulebook::{Chain, LiveRule};
+use crate::senders::Senders;
 use postroom_config::{Config, MailboxConfig, OnFailure, RuleConfig, RuleUse};
 
 /// The name of tenant and mailbox without a configuration.
@@ -27,7 +29,7 @@ pub struct Terms {
     pub within: PathBuf,
     /// The servers whose Authentication-Results are believed.
     pub trusted: Vec<String>,
-    domains: Vec<String>,
+    senders: Arc<Senders>,
     own_addresses: Vec<String>,
     has_outgoing: bool,
     /// Mailboxes of other tenants.
@@ -79,7 +81,7 @@ impl Terms {
             parse_limits: ParseLimits::default(),
             within: beside(rule),
             trusted: Vec::new(),
-            domains: Vec::new(),
+            senders: Arc::new(Senders::of_nobody()),
             own_addresses: Vec::new(),
             has_outgoing: true,
             foreign: Vec::new(),
@@ -125,8 +127,10 @@ impl Terms {
     /// Returns the terms under which the configuration has a rule.
     pub fn of_use(config: &Config, wanted: RuleUse) -> Option<Self> {
         let runs_it = |mailbox: &&MailboxConfig| {
-            mailbox.tenant == wanted.tenant
-                && mailbox.rules.iter().any(|it| it.name == wanted.rule.name)
+            let mut chains = mailbox.chains().into_iter();
+            chains.any(|(tenant, rules)| {
+                tenant == wanted.tenant && rules.iter().any(|it| it.name == wanted.rule.name)
+            })
         };
         let mailbox = config.mailboxes.iter().find(runs_it)?;
         Some(Self::new(config, mailbox, wanted))
@@ -139,16 +143,13 @@ impl Terms {
             parse_limits: config.limits.parsing(),
             within: config.dir.clone(),
             trusted: mailbox.trusted.clone(),
-            domains: config
-                .tenant(&wanted.tenant)
-                .map(|tenant| tenant.domains.clone())
-                .unwrap_or_default(),
+            senders: Arc::new(Senders::of(config)),
             own_addresses: config.own_addresses().into_iter().collect(),
             has_outgoing: mailbox.outgoing.is_some(),
             foreign: config
                 .mailboxes
                 .iter()
-                .filter(|it| it.tenant != wanted.tenant)
+                .filter(|it| !it.is_of(&wanted.tenant))
                 .map(|it| it.name.clone())
                 .collect(),
             wanted,
@@ -157,14 +158,10 @@ impl Terms {
 
     /// Returns the context that the line would give the rule for this mail if it were in no thread.
     pub fn context(&self, message: &Message, now: jiff::Timestamp) -> Context {
-        chain_run::context(
-            &self.wanted.tenant,
-            &self.mailbox,
-            &self.domains,
-            message,
-            None,
-            now.as_millisecond(),
-        )
+        let tenant = &self.wanted.tenant;
+        let sender = self.senders.of_tenant(tenant, message, &NoContacts);
+        let now_ms = now.as_millisecond();
+        chain_run::context(tenant, &self.mailbox, sender, Threading::default(), now_ms)
     }
 
     /// Returns whether a case belongs to another tenant, by the mailbox it names.
@@ -202,6 +199,7 @@ impl Terms {
             has_outgoing: self.has_outgoing,
             // The rule itself is tried, whatever its mailbox accepts.
             policy: &MailboxPolicy::default(),
+            released: false,
             capabilities: &stated,
         };
         let outcome = chain_run::run_chain(place, message, context)?;

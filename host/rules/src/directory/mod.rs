@@ -15,8 +15,9 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use postroom_core::ContentHash;
+use postroom_core::attribution::ContactMatch;
 use postroom_core::lookup::{Asset, Contact, Needle, Query, QueryResult, folded};
+use postroom_core::{Contacts, ContentHash};
 use postroom_store::{FileId, LastGood, StoreError, Versions};
 
 use postroom_config::{Config, DirectoryFile, Problem, Tenant};
@@ -28,6 +29,8 @@ const CONTACTS: Shape = Shape {
     key: "email",
     known: &["email", "name", "phone", "vip"],
 };
+/// The column of contacts with their further addresses.
+const ALIASES: &str = "aliases";
 /// The separator between the words of a row.
 const BETWEEN: &str = "\0";
 const ASSETS: Shape = Shape {
@@ -372,6 +375,18 @@ impl Directory {
     }
 }
 
+impl Contacts for Directories {
+    fn find(&self, client: &str, email: &str) -> Option<ContactMatch> {
+        let live = self.live.load();
+        let contacts = live.get(client)?.contacts.exactly(email, 1).ok()?;
+        let contact = contacts.first()?;
+        Some(match folded(&contact.email) == folded(email) {
+            true => ContactMatch::Exact,
+            false => ContactMatch::Alias,
+        })
+    }
+}
+
 impl<T: Clone> Part<T> {
     /// Builds the index. `names` are the words of a row, `exact` those that match it exactly.
     fn new(
@@ -571,11 +586,23 @@ fn contacts_of(bytes: &[u8], file: &DirectoryFile) -> Result<Part<Contact>, Vec<
     match faults.problems.is_empty() {
         true => Ok(Part::new(
             contacts,
-            |it| vec![it.email.clone(), it.name.clone()],
-            |it, name| folded(&it.email) == name,
+            |it| {
+                let names = [it.email.clone(), it.name.clone()];
+                names.into_iter().chain(aliases(it)).collect()
+            },
+            |it, name| folded(&it.email) == name || aliases(it).any(|alias| folded(&alias) == name),
         )),
         false => Err(faults.problems),
     }
+}
+
+/// Returns the further addresses of a contact: those of its column `aliases`.
+fn aliases(contact: &Contact) -> impl Iterator<Item = String> + '_ {
+    let columns = contact.fields.iter();
+    let texts = columns.filter(|(name, _)| name.eq_ignore_ascii_case(ALIASES));
+    let between = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '|');
+    let words = texts.flat_map(move |(_, text)| text.split(between));
+    words.filter(|word| is_address(word)).map(str::to_owned)
 }
 
 fn contact(row: Row, faults: &mut Faults) -> Contact {

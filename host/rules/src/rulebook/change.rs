@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::look::Looked;
+use super::wiring::Chains;
 use super::{Chain, Generation, LiveRule, LoadRefusal, RuleId};
 use crate::cases::Tested;
 
@@ -11,7 +12,7 @@ use crate::cases::Tested;
 pub struct Change<'a> {
     serving: &'a Generation,
     looked: &'a Looked,
-    chains: &'a HashMap<String, Vec<RuleId>>,
+    chains: &'a Chains,
 }
 
 /// The version that runs in place of a rule whose file is refused.
@@ -26,11 +27,7 @@ pub enum Serves {
 }
 
 impl<'a> Change<'a> {
-    pub(super) fn new(
-        serving: &'a Generation,
-        looked: &'a Looked,
-        chains: &'a HashMap<String, Vec<RuleId>>,
-    ) -> Self {
+    pub(super) fn new(serving: &'a Generation, looked: &'a Looked, chains: &'a Chains) -> Self {
         Self {
             serving,
             looked,
@@ -84,36 +81,45 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Returns the mailboxes whose chains have a rule that is about to go live.
-    pub fn mailboxes(&self) -> Vec<&'a str> {
+    /// Returns the mailboxes, each with a tenant, whose chains have a rule that is about to go live.
+    pub fn mailboxes(&self) -> Vec<(&'a str, &'a str)> {
         let fresh = |ids: &Vec<RuleId>| ids.iter().any(|id| self.looked.sound.contains(id));
-        let chains = self.chains.iter().filter(|(_, ids)| fresh(ids));
-        let mut names: Vec<&str> = chains.map(|(mailbox, _)| mailbox.as_str()).collect();
+        let of_mailbox = |(mailbox, chains): (&'a String, &'a HashMap<String, Vec<RuleId>>)| {
+            let chains = chains.iter().filter(|(_, ids)| fresh(ids));
+            chains.map(move |(tenant, _)| (mailbox.as_str(), tenant.as_str()))
+        };
+        let mut names: Vec<_> = self.chains.iter().flat_map(of_mailbox).collect();
         names.sort_unstable();
         names
     }
 
-    /// Returns a mailbox's live rules; `None` at the start. Their failures here do not count.
-    pub fn serving_chain(&self, mailbox: &str) -> Option<Chain> {
+    /// Returns a mailbox's live rules for a tenant; `None` at the start. Their failures here do not count.
+    pub fn serving_chain(&self, mailbox: &str, tenant: &str) -> Option<Chain> {
         let number = self.generation()?;
         let rules = &self.serving.rules;
-        Some(chain(self.chains, mailbox, number, |id| rules.get(id)))
+        let ids = self.ids(mailbox, tenant);
+        Some(chain(ids, number, |id| rules.get(id)))
     }
 
-    /// Returns a mailbox's rules as they are about to go live. Their failures here do not count.
-    pub fn fresh_chain(&self, mailbox: &str) -> Chain {
+    /// Returns a mailbox's rules for a tenant as they are about to go live. Their failures here do not count.
+    pub fn fresh_chain(&self, mailbox: &str, tenant: &str) -> Chain {
         let rules = &self.looked.rules;
-        chain(self.chains, mailbox, 0, |id| rules.get(id))
+        chain(self.ids(mailbox, tenant), 0, |id| rules.get(id))
+    }
+
+    fn ids(&self, mailbox: &str, tenant: &str) -> &'a [RuleId] {
+        let chains = self.chains.get(mailbox);
+        let ids = chains.and_then(|chains| chains.get(tenant));
+        ids.map_or(&[], Vec::as_slice)
     }
 }
 
 fn chain<'r>(
-    chains: &HashMap<String, Vec<RuleId>>,
-    mailbox: &str,
+    ids: &[RuleId],
     generation: u64,
     rule: impl Fn(&RuleId) -> Option<&'r Arc<LiveRule>>,
 ) -> Chain {
-    let ids = chains.get(mailbox).into_iter().flatten();
+    let ids = ids.iter();
     Chain {
         generation,
         rules: ids

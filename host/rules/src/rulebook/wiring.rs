@@ -10,14 +10,15 @@ use super::RuleId;
 use super::refused::alert_sinks;
 use super::rounds::TenantRules;
 use crate::cases::ReleaseGate;
-use postroom_config::{Config, RuleKind, RuleUse};
+use postroom_config::{Config, RuleConfig, RuleKind, RuleUse};
+
+/// The rules of mailboxes, by mailbox and tenant.
+pub type Chains = HashMap<String, HashMap<String, Vec<RuleId>>>;
 
 /// The rules of all mailboxes and tenants of one configuration. It never changes; a changed configuration has another one.
 pub struct Wiring {
-    /// Each mailbox's rules, in order.
-    pub chains: HashMap<String, Vec<RuleId>>,
-    /// Each mailbox's tenant.
-    pub owners: HashMap<String, Arc<TenantRules>>,
+    /// The rules of each mailbox for each of its tenants, in order.
+    pub chains: Chains,
     pub tenants: Vec<Arc<TenantRules>>,
     /// The tests that a rule must pass before it goes live.
     pub gate: ReleaseGate,
@@ -31,15 +32,18 @@ impl Wiring {
     /// Returns the wiring of a configuration. The rules of a tenant that stay the same are those of `before`, loaded as they are.
     pub fn of(config: &Config, gate: ReleaseGate, before: Option<&Wiring>) -> Self {
         let chains = config.mailboxes.iter().map(|mailbox| {
-            let ids = mailbox
-                .rules
-                .iter()
-                .take_while(|rule| rule.kind != RuleKind::Fallback)
-                .map(|rule| RuleId {
-                    tenant: mailbox.tenant.clone(),
-                    name: rule.name.clone(),
-                });
-            (mailbox.name.clone(), ids.collect())
+            let of_tenant = |(tenant, rules): (&str, &[RuleConfig])| {
+                let rules = rules.iter();
+                let ids = rules
+                    .take_while(|rule| rule.kind != RuleKind::Fallback)
+                    .map(|rule| RuleId {
+                        tenant: tenant.to_owned(),
+                        name: rule.name.clone(),
+                    });
+                (tenant.to_owned(), ids.collect())
+            };
+            let chains = mailbox.chains().into_iter().map(of_tenant);
+            (mailbox.name.clone(), chains.collect())
         });
         let mut uses: HashMap<String, Vec<RuleUse>> = HashMap::new();
         for wanted in config.rule_uses() {
@@ -61,15 +65,8 @@ impl Wiring {
                 same.map_or_else(|| Arc::new(fresh), |it| Arc::clone(it))
             })
             .collect();
-        let by_name: HashMap<&str, &Arc<TenantRules>> =
-            tenants.iter().map(|it| (it.name.as_str(), it)).collect();
-        let owners = config.mailboxes.iter().filter_map(|mailbox| {
-            let owner = by_name.get(mailbox.tenant.as_str())?;
-            Some((mailbox.name.clone(), Arc::clone(owner)))
-        });
         Self {
             chains: chains.collect(),
-            owners: owners.collect(),
             gate,
             strikes: config.limits.strikes,
             alert_sinks: alert_sinks(config),

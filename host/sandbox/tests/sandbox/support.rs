@@ -68,6 +68,7 @@ pub fn context() -> Context {
             authorised: false,
         }),
         now: "2025-11-03T09:00:01.500Z".into(),
+        ..Context::default()
     }
 }
 

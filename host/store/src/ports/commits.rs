@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use postroom_core::lookup::{Query, QueryResult};
-use postroom_core::{Address, ContentHash, Decision, MailFacts, Outlets, Thread};
+use postroom_core::{
+    ContentHash, Decision, MailFacts, Outlets, ReopenPolicy, ThreadMethod, ThreadQuery, Threading,
+};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{DecisionId, JournalId};
@@ -27,16 +29,23 @@ pub trait Commits: Send + Sync {
 /// The facts besides the mail that a decision may depend on, for the deciding threads. Blocking: a task of the runtime never
 /// calls it.
 pub trait Facts: Send + Sync {
-    /// Returns the open ticket of this tenant that a mail seems to belong to: by its references (newest first), then by a number
-    /// in its subject. A sender is authorised who takes part in the ticket or writes from one of the tenant's own domains.
-    fn thread_candidate(
+    /// Returns the ticket of this tenant that a mail belongs to, and how it was searched for. A ticket that the sender may write to
+    /// takes precedence over one that they may not.
+    fn thread(
         &self,
         tenant: &str,
-        references: &[String],
-        subject: &str,
-        sender: Option<&Address>,
-        tenant_domains: &[String],
-    ) -> Result<Option<Thread>, StoreError>;
+        query: &ThreadQuery,
+        reopen: &ReopenPolicy,
+        now_ms: i64,
+    ) -> Result<Threading, StoreError>;
+
+    /// Returns the tenant of the ticket that a mail of a shared mailbox belongs to, if its sender takes part in that ticket or is
+    /// staff. `methods` are tried in order.
+    fn ticket_tenant(
+        &self,
+        query: &ThreadQuery,
+        methods: &[ThreadMethod],
+    ) -> Result<Option<String>, StoreError>;
 
     /// Returns whether this tenant has a ticket with that number (`T-12`).
     fn ticket_exists(&self, tenant: &str, ticket: &str) -> Result<bool, StoreError>;

@@ -94,6 +94,9 @@ pub trait Journal: Send + Sync {
     /// Returns how many mails were another's.
     async fn adopt(&self, mailbox: &str, tenant: &str) -> Result<u64, StoreError>;
 
+    /// Makes undecided mails of a shared mailbox the mails of these tenants, in one transaction.
+    async fn attribute(&self, mails: Vec<(JournalId, String)>) -> Result<(), StoreError>;
+
     /// Records a mailbox's state. The time of the last change is kept as long as the state stays the same. The detail may be
     /// empty.
     async fn set_mailbox_state(
@@ -129,7 +132,10 @@ impl std::fmt::Display for DecisionId {
 /// The result of one fetch: the mails and the cursor after them become durable together.
 #[derive(Debug, Clone)]
 pub struct JournalBatch {
+    /// For a shared mailbox, the tenant of the mail that fits no client.
     pub tenant: String,
+    /// Whether the mailbox is shared by several tenants: its mail is recognised whichever tenant it went to.
+    pub shared: bool,
     pub mailbox: String,
     /// The time of journalling, in milliseconds since 1970 in UTC. It determines the ledger day in which these mails are counted.
     pub received_ms: i64,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use postroom_core::decision::{Refusal, Trouble};
 use postroom_core::{
-    Action, AlertState, Classified, Client, ItemKind, ItemSnapshot, MailboxState, Outcome,
+    Action, AlertState, Classified, ItemKind, ItemSnapshot, MailboxState, Outcome, Provenance,
     RuleStep, Thread,
 };
 use serde::Serialize;
@@ -152,8 +152,6 @@ pub struct DecisionRow {
     pub repairs: Vec<String>,
     pub elapsed_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client: Option<Client>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub classified: Option<Classified>,
     /// The rules that ran, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -172,6 +170,9 @@ pub struct DecisionRow {
     /// The calls that led there, innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
+    /// What was known of the sender and the thread: `client`, `staff`, `requester` and `steps`.
+    #[serde(flatten)]
+    pub provenance: Provenance,
     /// An old mail is never replied to, and is sent to no target unless the mailbox asks for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub old: bool,

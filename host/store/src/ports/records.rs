@@ -37,6 +37,8 @@ pub trait RecordedMails: Iterator<Item = Result<RecordedMail, StoreError>> + Sen
 pub struct Selection {
     /// Only mails of these mailboxes, by name.
     pub mailboxes: Option<Vec<String>>,
+    /// Only mails of these tenants, by name.
+    pub tenants: Option<Vec<String>>,
     /// Only mails journalled at this time or later, in milliseconds since 1970 in UTC.
     pub since_ms: Option<i64>,
     /// Only the newest mails, this many, still oldest first.

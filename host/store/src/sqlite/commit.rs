@@ -171,6 +171,7 @@ fn write(
         mail: &mail,
         policy: &outlets.alerts,
         is_delivered: outlets.deliver_old || !mail.old,
+        facts: &facts,
         ticket_rows: HashMap::new(),
     };
     desk.apply(&effects)?;
@@ -333,6 +334,7 @@ struct Desk<'a> {
     policy: &'a AlertPolicy,
     /// Whether the items of this mail are delivered.
     is_delivered: bool,
+    facts: &'a MailFacts,
     /// The rows of the tickets that the mail opened or added a note to.
     ticket_rows: HashMap<i64, i64>,
 }
@@ -359,6 +361,7 @@ impl Desk<'_> {
                 let item = items::add_ticket(self.conn, self.origin, *number, ticket)?;
                 self.ticket_rows.insert(*number, item);
                 self.join(*number, participants)?;
+                self.note_foreign_numbers(*number)?;
                 self.notify(notices, item, item)
             }
             Effect::Note {
@@ -378,6 +381,10 @@ impl Desk<'_> {
                 })?;
                 let item = items::add_note(self.conn, self.origin, number, title, note)?;
                 self.join(number, participants)?;
+                self.note_foreign_numbers(number)?;
+                if !self.facts.thanks {
+                    items::reopen(self.conn, number)?;
+                }
                 self.notify(notices, item, lane)
             }
             Effect::Alert {
@@ -480,6 +487,11 @@ impl Desk<'_> {
             self.ticket_rows.insert(number, row);
         }
         Ok(row)
+    }
+
+    fn note_foreign_numbers(&self, ticket: i64) -> Result<(), StoreError> {
+        let numbers = &self.facts.foreign_numbers;
+        items::note_foreign_numbers(self.conn, self.origin.tenant, ticket, numbers)
     }
 
     /// Makes people participants of a ticket.

@@ -69,6 +69,11 @@ pub(crate) fn message_key(tenant: i64, message_id: &str) -> i64 {
     first_bytes(&digest)
 }
 
+/// Returns a key for finding a Message-ID among all tenants. Equal keys must still be compared.
+pub(crate) fn shared_key(message_id: &str) -> i64 {
+    first_bytes(&Sha256::digest(message_id.as_bytes()))
+}
+
 /// Returns a key that identifies a position on a server or in a spool.
 pub(crate) fn place_key(position: &Position) -> i64 {
     first_bytes(&Sha256::digest(position.stored().as_bytes()))

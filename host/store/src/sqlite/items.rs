@@ -50,6 +50,7 @@ pub(crate) fn add_ticket(
         detail: ItemDetail {
             requester: ticket.requester.clone(),
             tags: ticket.tags.clone(),
+            related: ticket.related.clone(),
             ..ItemDetail::default()
         },
     };
@@ -138,6 +139,32 @@ pub(crate) fn add_note(
     conn.prepare_cached("UPDATE item SET updated_ms = ?2 WHERE kind = 0 AND ticket = ?1")?
         .execute((number, origin.now_ms))?;
     Ok(id)
+}
+
+/// Opens a ticket again that was closed.
+pub(crate) fn reopen(conn: &Connection, number: i64) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "UPDATE item SET state = 'open', closed_ms = NULL, close_reason = NULL
+         WHERE kind = 0 AND ticket = ?1 AND state = 'closed'",
+    )?
+    .execute([number])?;
+    Ok(())
+}
+
+/// Records the numbers of other systems by which later mails find a ticket.
+pub(crate) fn note_foreign_numbers(
+    conn: &Connection,
+    tenant: i64,
+    ticket: i64,
+    numbers: &[String],
+) -> Result<(), StoreError> {
+    let mut insert = conn.prepare_cached(
+        "INSERT OR IGNORE INTO foreign_number (tenant, number, ticket) VALUES (?1, ?2, ?3)",
+    )?;
+    for number in numbers {
+        insert.execute((tenant, number, ticket))?;
+    }
+    Ok(())
 }
 
 /// Changes a ticket. Returns its row and whether it is closed now and was not before; `None` if there is no such ticket.

@@ -4,9 +4,15 @@ use bytes::Bytes;
 use postroom_core::{Cursor, Position};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::ids::{message_key, place_key};
+use super::ids::{message_key, place_key, shared_key};
 use super::{SqliteReader, SqliteStore};
 use crate::{JournalBatch, JournalId, Journalled, NewMail, PendingMail, StoreError, Suspect};
+
+const KNOWN: &str = "SELECT id, place FROM journal
+     WHERE message_key = ?1 AND content_hash = ?2 AND mailbox = ?3 AND tenant = ?4 AND message_id = ?5";
+
+const KNOWN_TO_ANY: &str = "SELECT id, place FROM journal
+     WHERE shared_key = ?1 AND content_hash = ?2 AND mailbox = ?3 AND ?4 IS NULL AND message_id = ?5";
 
 /// The size in bytes at which a page of pending mail ends early.
 const PENDING_PAGE_BYTES: usize = 32 * 1024 * 1024;
@@ -158,6 +164,46 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    pub(crate) async fn write_attribution(
+        &self,
+        mails: Vec<(JournalId, String)>,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .submit(0, move |conn| {
+                mails
+                    .iter()
+                    .try_for_each(|(id, tenant)| attribute(conn, *id, tenant))
+            })
+            .await
+    }
+}
+
+/// A decided mail stays its tenant's.
+fn attribute(conn: &Connection, id: JournalId, tenant: &str) -> Result<(), StoreError> {
+    let tenant = tenant_row(conn, tenant)?;
+    let message_id: Option<String> = conn
+        .prepare_cached(
+            "SELECT j.message_id FROM journal j JOIN pending p ON p.mailbox = j.mailbox AND p.journal = j.id
+             WHERE j.id = ?1",
+        )?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let Some(message_id) = message_id else {
+        return Ok(());
+    };
+    conn.prepare_cached(
+        "UPDATE journal SET tenant = ?2, message_key = ?3, shared_key = ?4 WHERE id = ?1",
+    )?
+    .execute((
+        id,
+        tenant,
+        message_key(tenant, &message_id),
+        shared_key(&message_id),
+    ))?;
+    Ok(())
+}
+
 /// The mail is found again under its new tenant, so that fetching it once more makes no second copy.
 fn adopt(conn: &Connection, mailbox: &str, tenant: &str) -> Result<u64, StoreError> {
     let (mailbox, tenant) = (mailbox_row(conn, mailbox)?, tenant_row(conn, tenant)?);
@@ -211,7 +257,7 @@ fn write_batch(conn: &Connection, batch: JournalBatch) -> Result<Vec<Journalled>
     let journalled = batch
         .mails
         .into_iter()
-        .map(|mail| write_mail(conn, tenant, mailbox, batch.received_ms, mail))
+        .map(|mail| write_mail(conn, tenant, batch.shared, mailbox, batch.received_ms, mail))
         .collect::<Result<_, _>>()?;
     if let Some(cursor) = &batch.cursor {
         conn.prepare_cached("UPDATE mailbox SET cursor = ?2 WHERE id = ?1")?
@@ -223,19 +269,23 @@ fn write_batch(conn: &Connection, batch: JournalBatch) -> Result<Vec<Journalled>
 fn write_mail(
     conn: &Connection,
     tenant: i64,
+    shared: bool,
     mailbox: i64,
     received_ms: i64,
     mail: NewMail,
 ) -> Result<Journalled, StoreError> {
     let key = message_key(tenant, &mail.message_id);
     let place = place_key(&mail.position);
+    let any_key = shared.then(|| shared_key(&mail.message_id));
+    let (sql, first, of) = match any_key {
+        // Whichever tenant it went to.
+        Some(any_key) => (KNOWN_TO_ANY, any_key, None),
+        None => (KNOWN, key, Some(tenant)),
+    };
     let known: Option<(JournalId, Option<i64>)> = conn
-        .prepare_cached(
-            "SELECT id, place FROM journal
-             WHERE message_key = ?1 AND content_hash = ?2 AND mailbox = ?3 AND tenant = ?4 AND message_id = ?5",
-        )?
+        .prepare_cached(sql)?
         .query_row(
-            (key, &mail.content_hash.0, mailbox, tenant, &mail.message_id),
+            (first, &mail.content_hash.0, mailbox, of, &mail.message_id),
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
@@ -258,8 +308,8 @@ fn write_mail(
     }
     let id = JournalId(
         conn.prepare_cached(
-            "INSERT INTO journal (tenant, mailbox, received_ms, size, whole, message_key, content_hash, message_id, place, old)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO journal (tenant, mailbox, received_ms, size, whole, message_key, content_hash, message_id, place, old, shared_key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .insert((
             tenant,
@@ -272,6 +322,7 @@ fn write_mail(
             &mail.message_id,
             place,
             mail.old,
+            any_key,
         ))?,
     );
     conn.prepare_cached("INSERT INTO raw (journal, bytes) VALUES (?1, ?2)")?

@@ -37,6 +37,7 @@ mod schema;
 mod service_alerts;
 mod shadow;
 mod strikes;
+mod threads;
 mod writer;
 
 use std::panic::resume_unwind;

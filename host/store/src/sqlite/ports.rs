@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postroom_core::lookup::{Query, QueryResult};
 use postroom_core::{
-    Address, Alert, ContentHash, Cursor, EventKind, ItemSnapshot, MailboxState, Position, Receipt,
-    Thread,
+    Alert, ContentHash, Cursor, EventKind, ItemSnapshot, MailboxState, Position, Receipt,
+    ReopenPolicy, ThreadMethod, ThreadQuery, Threading,
 };
 
 use super::{SqliteReader, SqliteStore};
@@ -172,6 +172,10 @@ impl Journal for SqliteStore {
 
     async fn adopt(&self, mailbox: &str, tenant: &str) -> Result<u64, StoreError> {
         self.write_adoption(mailbox, tenant).await
+    }
+
+    async fn attribute(&self, mails: Vec<(JournalId, String)>) -> Result<(), StoreError> {
+        self.write_attribution(mails).await
     }
 
     async fn set_mailbox_state(
@@ -467,8 +471,8 @@ macro_rules! questions {
 
 impl Facts for SqliteReader {
     questions! {
-        thread_candidate(tenant: &str, references: &[String], subject: &str, sender: Option<&Address>, domains: &[String])
-            -> Option<Thread>;
+        thread(tenant: &str, query: &ThreadQuery, reopen: &ReopenPolicy, now_ms: i64) -> Threading;
+        ticket_tenant(query: &ThreadQuery, methods: &[ThreadMethod]) -> Option<String>;
         ticket_exists(tenant: &str, ticket: &str) -> bool;
         kv(tenant: &str, rule: &str, key: &str) -> Option<String>;
         kv_usage(tenant: &str, rule: &str) -> (u64, u64);

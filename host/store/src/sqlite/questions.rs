@@ -1,48 +1,12 @@
-//! The line's queries while a mail is decided: the ticket it belongs to, and a rule's `kv`.
+//! The line's queries while a mail is decided: a tenant's tickets, and a rule's `kv`. The mail's own ticket: [`super::threads`].
 
-use postroom_core::{Address, Thread, ThreadMethod, ticket_name, ticket_number};
+use postroom_core::ticket_number;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteReader;
-use super::ids::message_key;
 use crate::StoreError;
 
-/// The number of references considered, newest first.
-const REFERENCES: usize = 50;
-
 impl SqliteReader {
-    /// Returns the open ticket of this tenant that a mail seems to belong to: by its references (newest first), then by a number
-    /// in its subject. A sender is authorised who takes part in the ticket or writes from one of the tenant's own domains.
-    pub(crate) fn thread_candidate(
-        &self,
-        tenant: &str,
-        references: &[String],
-        subject: &str,
-        sender: Option<&Address>,
-        tenant_domains: &[String],
-    ) -> Result<Option<Thread>, StoreError> {
-        let numbers = postroom_core::ticket_numbers(subject);
-        if references.is_empty() && numbers.is_empty() {
-            return Ok(None);
-        }
-        self.with(|conn| {
-            let Some(tenant) = tenant_id(conn, tenant)? else {
-                return Ok(None);
-            };
-            let Some((ticket, method)) = find_ticket(conn, tenant, references, &numbers)? else {
-                return Ok(None);
-            };
-            Ok(Some(Thread {
-                ticket: ticket_name(ticket),
-                method,
-                authorised: match sender {
-                    Some(sender) => may_write(conn, ticket, sender, tenant_domains)?,
-                    None => false,
-                },
-            }))
-        })
-    }
-
     /// Returns whether this tenant has a ticket with that number (`T-12`).
     pub(crate) fn ticket_exists(&self, tenant: &str, ticket: &str) -> Result<bool, StoreError> {
         let Some(number) = ticket_number(ticket) else {
@@ -96,66 +60,3 @@ pub(crate) fn tenant_id(conn: &Connection, name: &str) -> Result<Option<i64>, St
         .query_row([name], |row| row.get(0))
         .optional()?)
 }
-
-fn find_ticket(
-    conn: &Connection,
-    tenant: i64,
-    references: &[String],
-    numbers: &[String],
-) -> Result<Option<(i64, ThreadMethod)>, StoreError> {
-    for message_id in references.iter().take(REFERENCES) {
-        let key = message_key(tenant, message_id);
-        for sql in [RECEIVED, SENT] {
-            let found = conn
-                .prepare_cached(sql)?
-                .query_row((key, message_id, tenant), |row| row.get(0))
-                .optional()?;
-            if let Some(ticket) = found {
-                return Ok(Some((ticket, ThreadMethod::MessageId)));
-            }
-        }
-    }
-    for number in numbers.iter().filter_map(|n| ticket_number(n)) {
-        let open = conn
-            .prepare_cached(
-                "SELECT 1 FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2 AND state <> 'closed'",
-            )?
-            .exists((number, tenant))?;
-        if open {
-            return Ok(Some((number, ThreadMethod::Subject)));
-        }
-    }
-    Ok(None)
-}
-
-fn may_write(
-    conn: &Connection,
-    ticket: i64,
-    sender: &Address,
-    tenant_domains: &[String],
-) -> Result<bool, StoreError> {
-    let domain = sender.domain();
-    if !domain.is_empty()
-        && tenant_domains
-            .iter()
-            .any(|d| d.eq_ignore_ascii_case(domain))
-    {
-        return Ok(true);
-    }
-    Ok(conn
-        .prepare_cached("SELECT 1 FROM participant WHERE ticket = ?1 AND email = ?2")?
-        .exists((ticket, sender.email.to_lowercase()))?)
-}
-
-/// Selects the oldest open ticket that a mail with this Message-ID opened or added a note to. Only the first 200 of those mails
-/// are considered: anybody may later send many with the same Message-ID, and must not displace the first.
-const RECEIVED: &str = "SELECT i.ticket
-     FROM (SELECT id FROM journal WHERE message_key = ?1 AND message_id = ?2 AND tenant = ?3
-           ORDER BY id LIMIT 200) j
-          JOIN decision d ON d.journal = j.id
-          JOIN item i ON i.kind = 0 AND i.ticket = d.ticket
-     WHERE i.tenant = ?3 AND i.state <> 'closed' ORDER BY i.ticket LIMIT 1";
-
-/// Selects the open ticket for which Postroom sent a mail with this Message-ID.
-const SENT: &str = "SELECT i.ticket FROM sent s JOIN item i ON i.kind = 0 AND i.ticket = s.ticket
-     WHERE s.message_key = ?1 AND s.message_id = ?2 AND i.tenant = ?3 AND i.state <> 'closed'";

@@ -18,6 +18,8 @@ struct RecordedPages {
     reader: SqliteReader,
     /// A JSON list of names.
     mailboxes: Option<String>,
+    /// The same.
+    tenants: Option<String>,
     since_ms: Option<i64>,
     after: i64,
     upto: i64,
@@ -31,6 +33,7 @@ impl SqliteReader {
         selection: &Selection,
     ) -> Result<Box<dyn RecordedMails>, StoreError> {
         let mailboxes = selection.mailboxes.as_ref();
+        let tenants = selection.tenants.as_ref();
         let upto = self.with(|conn| {
             let newest = conn
                 .prepare_cached("SELECT max(journal) FROM decision")?
@@ -40,6 +43,7 @@ impl SqliteReader {
         let mut mails = RecordedPages {
             reader: self.clone(),
             mailboxes: mailboxes.map(serde_json::to_string).transpose()?,
+            tenants: tenants.map(serde_json::to_string).transpose()?,
             since_ms: selection.since_ms,
             after: 0,
             upto: selection.upto.map_or(upto, |id| id.0.min(upto)),
@@ -133,6 +137,7 @@ impl RecordedPages {
         statement.raw_bind_parameter(3, &self.mailboxes)?;
         statement.raw_bind_parameter(4, self.since_ms)?;
         statement.raw_bind_parameter(5, i64::try_from(limit).unwrap_or(i64::MAX))?;
+        statement.raw_bind_parameter(6, &self.tenants)?;
         Ok(())
     }
 }
@@ -166,10 +171,12 @@ pub(crate) const MAIL: &str =
 const DECIDED: &str =
     "FROM decision d JOIN journal j ON j.id = d.journal JOIN tenant t ON t.id = j.tenant
           JOIN mailbox m ON m.id = j.mailbox";
-/// Selects a page: ?1 is the id before it, ?2 the last id, ?3 a JSON list of mailboxes, ?4 the time, ?5 the number of rows.
+/// Selects a page: ?1 is the id before it, ?2 the last id, ?3 a JSON list of mailboxes, ?4 the time, ?5 the number of rows,
+/// ?6 a JSON list of tenants.
 const MEANT: &str =
     "WHERE d.journal > ?1 AND d.journal <= ?2 AND (?4 IS NULL OR j.received_ms >= ?4)
-       AND (?3 IS NULL OR m.name IN (SELECT value FROM json_each(?3)))";
+       AND (?3 IS NULL OR m.name IN (SELECT value FROM json_each(?3)))
+       AND (?6 IS NULL OR t.name IN (SELECT value FROM json_each(?6)))";
 
 pub(crate) fn mail_row(row: &Row<'_>) -> Result<RecordedMail, StoreError> {
     Ok(RecordedMail {

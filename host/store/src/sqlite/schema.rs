@@ -42,6 +42,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/015_configurations.sql"),
     include_str!("../../migrations/016_answered.sql"),
     include_str!("../../migrations/017_service_alerts.sql"),
+    include_str!("../../migrations/019_shared_mailboxes.sql"),
+    include_str!("../../migrations/020_foreign_numbers.sql"),
     include_str!("../../migrations/021_alerts.sql"),
     include_str!("../../migrations/022_copies.sql"),
     include_str!("../../migrations/023_again.sql"),

@@ -211,7 +211,7 @@ impl SqliteReader {
     ) -> Result<ShadowPage, StoreError> {
         let before = shadow.reached.max(reached);
         let sql = format!(
-            "{MAIL} WHERE d.journal > ?1 AND j.mailbox = (SELECT id FROM mailbox WHERE name = ?2)
+            "{MAIL} WHERE d.journal > ?1 AND j.mailbox = (SELECT id FROM mailbox WHERE name = ?2) AND t.name = ?5
                AND EXISTS (SELECT 1 FROM shadow s WHERE s.id = ?3 AND (d.journal > s.newest OR d.decided_ms > s.began_ms))
                AND NOT EXISTS (SELECT 1 FROM shadow_mail sm WHERE sm.shadow = ?3 AND sm.journal = d.journal)
              ORDER BY d.journal LIMIT ?4"
@@ -230,7 +230,13 @@ impl SqliteReader {
             {
                 let mut statement = moment.prepare_cached(&sql)?;
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-                let mut rows = statement.query((before, &shadow.mailbox, shadow.id.0, limit))?;
+                let mut rows = statement.query((
+                    before,
+                    &shadow.mailbox,
+                    shadow.id.0,
+                    limit,
+                    &shadow.tenant,
+                ))?;
                 while let Some(row) = rows.next()? {
                     mails.push(mail_row(row)?);
                 }

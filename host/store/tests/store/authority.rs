@@ -216,14 +216,8 @@ async fn a_note_makes_nobody_a_participant_unless_the_requester_is_proven_to_hav
     let (_dir, store) = store();
     assert_eq!(open_ticket(&store, "a").await, "T-1");
     let may = |email: &str| {
-        let found = store.listings().thread_candidate(
-            "acme",
-            &["a@x".into()],
-            "",
-            Some(&address(email)),
-            &[],
-        );
-        found.unwrap().unwrap().authorised
+        let found = thread_of(&store, "acme", &query(&["a@x"], "", Some(email)));
+        found.unwrap().authorised
     };
     // Everybody who was on the mail that opened it takes part.
     assert!(may("ann@acme.example") && may("bob@partner.example"));
@@ -268,14 +262,8 @@ async fn whom_a_ticket_is_forwarded_to_takes_part_in_it() {
         store.commit(vec![noted]).await.unwrap();
     }
     let may = |email: &str| {
-        let found = store.listings().thread_candidate(
-            "acme",
-            &["a@x".into()],
-            "",
-            Some(&address(email)),
-            &[],
-        );
-        found.unwrap().unwrap().authorised
+        let found = thread_of(&store, "acme", &query(&["a@x"], "", Some(email)));
+        found.unwrap().authorised
     };
     assert!(may("tech@msp.example") && may("second@msp.example"));
     assert!(!may("third@msp.example"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postroom_core::{Action, AlertState, ItemKind, Outcome, OutgoingMail};
+use postroom_core::{Action, AlertState, ItemKind, Outcome, OutgoingMail, ThreadQuery};
 use postroom_store::{
     DecisionId, Filter, JournalBatch, JournalId, KvRead, KvWrite, OutboxKind, RoundRobin, Store,
     StoreError,
@@ -116,12 +116,8 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
     assert_eq!(open_ticket(&store, "a").await, "T-1");
     assert_eq!(open_ticket(&store, "b").await, "T-2");
     let find = |tenant: &str, references: &[&str], subject: &str| {
-        let references: Vec<String> = references.iter().map(|r| r.to_string()).collect();
-        let ann = address("ann@acme.example");
-        store
-            .listings()
-            .thread_candidate(tenant, &references, subject, Some(&ann), &[])
-            .unwrap()
+        let query = query(references, subject, Some("ann@acme.example"));
+        thread_of(&store, tenant, &query)
             .map(|thread| (thread.ticket, thread.method.name(), thread.authorised))
     };
     let by = |ticket: &str, method: &'static str| Some((ticket.to_owned(), method, true));
@@ -148,7 +144,7 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
         .await;
     let sent: OutgoingMail = serde_json::from_str(&sent.unwrap().remove(0).payload).unwrap();
     let ours = sent.message_id;
-    assert_eq!(find("acme", &[&ours], ""), by("T-2", "message-id"));
+    assert_eq!(find("acme", &[&ours], ""), by("T-2", "own-message-id"));
     assert_eq!(find("bolt", &[&ours], ""), None);
 
     // The same Message-ID in another tenant stays with that tenant.
@@ -174,29 +170,21 @@ async fn a_thread_is_found_by_references_then_by_subject_within_the_tenant() {
 async fn only_those_on_the_ticket_or_of_the_same_client_are_authorised() {
     let (_dir, store) = store();
     open_ticket(&store, "a").await;
-    let may = |email: &str, domains: &[&str]| {
-        let domains: Vec<String> = domains.iter().map(|d| d.to_string()).collect();
-        let sender = address(email);
-        let found =
-            store
-                .listings()
-                .thread_candidate("acme", &["a@x".into()], "", Some(&sender), &domains);
-        found.unwrap().unwrap().authorised
+    let may = |sender: Option<&str>, is_client: bool, is_staff: bool| {
+        let query = ThreadQuery {
+            is_client,
+            is_staff,
+            ..query(&["a@x"], "", sender)
+        };
+        thread_of(&store, "acme", &query).unwrap().authorised
     };
-    assert!(may("ANN@acme.example", &[]));
-    assert!(may("bob@partner.example", &[]));
-    assert!(may("new@acme.example", &["Acme.example"]));
-    assert!(!may("new@acme.example", &[]));
-    assert!(!may("new@sub.acme.example", &["acme.example"]));
-    assert!(!may("nodomain", &[""]));
-    let nobody = store.listings().thread_candidate(
-        "acme",
-        &["a@x".into()],
-        "",
-        None,
-        &["acme.example".into()],
-    );
-    assert!(!nobody.unwrap().unwrap().authorised);
+    assert!(may(Some("ANN@acme.example"), false, false));
+    assert!(may(Some("bob@partner.example"), false, false));
+    assert!(may(Some("new@acme.example"), true, false));
+    assert!(may(Some("tom@msp.example"), false, true));
+    assert!(!may(Some("new@acme.example"), false, false));
+    assert!(!may(Some("nodomain"), false, false));
+    assert!(!may(None, false, false));
 }
 
 #[tokio::test]
@@ -605,9 +593,6 @@ async fn a_flood_of_one_message_id_does_not_choose_the_ticket() {
     let journalled = store.journal(batch(flood)).await.unwrap();
     let verdicts = journalled.iter().map(|it| ticket(it.id(), "a")).collect();
     store.commit(verdicts).await.unwrap();
-    let found = store
-        .listings()
-        .thread_candidate("acme", &["a@x".into()], "Re: hello", None, &[])
-        .unwrap();
+    let found = thread_of(&store, "acme", &query(&["a@x"], "Re: hello", None));
     assert_eq!(found.unwrap().ticket, first);
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postroom_core::{
     Action, Address, Alert, AlertPolicy, AlertState, AutomaticLimits, Clock, ContentHash, Cursor,
-    Decision, MailFacts, Note, Outcome, OutgoingRoute, Outlets, Position, Reply, Routes, Thread,
-    Ticket,
+    Decision, MailFacts, Note, Outcome, OutgoingRoute, Outlets, Position, ReopenPolicy, Reply,
+    Routes, Thread, ThreadQuery, Ticket, ticket_numbers,
 };
 use postroom_store::sqlite::{SqliteControl, SqliteReader, SqliteStore, StoreOptions};
 use postroom_store::{
@@ -93,11 +93,32 @@ pub fn mail(name: &str) -> NewMail {
 pub fn batch(mails: Vec<NewMail>) -> JournalBatch {
     JournalBatch {
         tenant: "acme".into(),
+        shared: false,
         mailbox: "support".into(),
         received_ms: NOON_MS,
         mails,
         cursor: Some(Cursor("c".into())),
     }
+}
+
+/// Returns the query of a mail with these references and this subject.
+pub fn query(references: &[&str], subject: &str, sender: Option<&str>) -> ThreadQuery {
+    ThreadQuery {
+        references: references.iter().map(|it| (*it).to_owned()).collect(),
+        numbers: ticket_numbers(subject),
+        sender: sender.map(str::to_owned),
+        ..ThreadQuery::default()
+    }
+}
+
+/// Returns the ticket that a query finds, if tickets take notes forever.
+pub fn thread_of(store: &Arc<dyn Store>, tenant: &str, query: &ThreadQuery) -> Option<Thread> {
+    let always = ReopenPolicy {
+        default_ms: i64::MAX,
+        ..ReopenPolicy::default()
+    };
+    let found = store.listings().thread(tenant, query, &always, NOON_MS);
+    found.unwrap().thread
 }
 
 pub async fn journal(store: &Arc<dyn Store>, names: &[&str]) -> Vec<Journalled> {
@@ -129,7 +150,6 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
                 rule_hash: "ab12".into(),
                 generation: 3,
                 thread: None,
-                client: None,
                 classified: None,
                 steps: Vec::new(),
                 troubles: Vec::new(),
@@ -138,6 +158,7 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
                 elapsed_us: 120,
                 decided_at: None,
                 called_from: Vec::new(),
+                provenance: Default::default(),
             },
             kv_writes: Vec::new(),
             kv_reads: Vec::new(),

@@ -22,4 +22,5 @@ mod recorded;
 mod service_alerts;
 mod shadow;
 mod sqlite;
+mod threads;
 mod tickets;

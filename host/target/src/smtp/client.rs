@@ -51,6 +51,8 @@ pub struct SmtpSettings {
     /// The From header and the envelope's sender.
     pub from: Address,
     pub reply_to: Option<Address>,
+    /// Whether the address for answers gets the ticket's token as its tag.
+    pub tag_replies: bool,
     /// The name that EHLO gives for this machine. By default its own full name, otherwise its address.
     pub hello: Option<String>,
     pub proxies: Proxies,
@@ -175,6 +177,7 @@ impl Smtp {
         let sender = Sender {
             from: &self.settings.from,
             reply_to: self.settings.reply_to.as_ref(),
+            tagged: self.settings.tag_replies,
         };
         let draft = Draft::new(mail, attachments, sender)?;
         let mut idle = self.idle.lock().await;

@@ -44,7 +44,7 @@ impl<'m> Draft<'m> {
                 refused: Vec::new(),
             });
         }
-        let Sender { from, reply_to } = self.sender;
+        let Sender { from, reply_to, .. } = self.sender;
         for (field, address) in [("from", Some(from)), ("reply_to", reply_to)] {
             if let Some(address) = address
                 && !has_ascii_name(address)

@@ -67,6 +67,7 @@ impl Smtp {
             let sender = Sender {
                 from: &settings.from,
                 reply_to: None,
+                tagged: false,
             };
             let draft = Draft::new(&mail, &[], sender)?;
             let receipt = submit(session, draft).await?;

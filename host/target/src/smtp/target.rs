@@ -184,6 +184,7 @@ mod tests {
             message_id: "7.1@acme.example".into(),
             in_reply_to: None,
             references: Vec::new(),
+            reply_token: None,
         }
     }
 

@@ -65,6 +65,7 @@ fn settings(port: u16, tls: TlsMode) -> SmtpSettings {
         tls,
         from: address("support@acme.example"),
         reply_to: None,
+        tag_replies: false,
         hello: None,
         proxies: postroom_net::Proxies::default(),
         timeouts: SmtpTimeouts {
@@ -111,6 +112,7 @@ fn mail(to: &[&str]) -> OutgoingMail {
         message_id: "1.0@acme.example".into(),
         in_reply_to: None,
         references: Vec::new(),
+        reply_token: None,
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alerts;
+mod attribution;
 mod auth_browser;
 mod auth_crash;
 mod auth_grants;

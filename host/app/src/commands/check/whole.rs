@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use postroom_auth::expiry::State;
 use postroom_auth::vault::Vault;
 use postroom_config::suggest::{closest, hint};
-use postroom_config::{Config, Problem, RuleKind, RuleUse, key_path};
+use postroom_config::{Config, MailboxConfig, Problem, RuleKind, RuleUse, key_path};
 use postroom_sandbox::standard_settings;
 
 use super::{Wanted, of_file};
@@ -36,7 +36,8 @@ pub fn mute(config: &Config, wants: &[Wanted]) -> Vec<Problem> {
         (!text.is_empty()).then_some("reply")
     };
     let mut problems = Vec::new();
-    for mailbox in config.mailboxes.iter().filter(|it| it.outgoing.is_none()) {
+    let silent = config.mailboxes.iter().filter(|it| it.outgoing.is_none());
+    for mailbox in silent.flat_map(MailboxConfig::by_tenant) {
         let tenant = &mailbox.tenant;
         let sending = mailbox.rules.iter().find_map(|rule| {
             let kind = match rule.kind {

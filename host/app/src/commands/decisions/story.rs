@@ -49,7 +49,7 @@ fn for_people(
         let kind = name_of(&classified.kind);
         lines.fact("classified", format!("{kind}: {}", classified.reason));
     }
-    match &row.client {
+    match &row.provenance.client {
         Some(client) => {
             let sure = if client.sure { "sure" } else { "unsure" };
             let evidence = client.evidence;
@@ -146,7 +146,7 @@ impl Lines {
             .is_some_and(|last| !name.is_empty() && last.starts_with(name));
         let name = if repeated { "" } else { name };
         self.0
-            .push(format!("{name:<12}{}", shortened(value.as_ref())));
+            .push(format!("{name:<13}{}", shortened(value.as_ref())));
     }
 }
 

@@ -4,6 +4,7 @@
 mod json;
 pub mod text;
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ use crate::commands::{
 };
 use postroom_config::suggest::no_such;
 use postroom_config::{Config, MailboxConfig};
-use postroom_line::replay::{Candidate, Replay, Replayed, Report, prepare};
+use postroom_line::replay::{Candidate, ChainKey, Replay, Replayed, Report, prepare};
 use postroom_rules::rulebook;
 
 pub(super) use json::{Lines, summary};
@@ -50,24 +51,38 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     let reader = open_listings(config_file)?;
     let filter = &options.filter;
     let mailboxes = mailboxes(&config, filter)?;
+    let all: usize = config.mailboxes.iter().map(|it| it.chains().len()).sum();
+    let meant: Vec<&MailboxConfig> = mailboxes.iter().collect();
     let candidate = candidate(&*reader, &options.candidate)?;
     let mut selection = Selection {
         mailboxes: None,
+        tenants: None,
         since_ms: filter.since.as_deref().map(since).transpose()?,
         limit: filter.limit,
         upto: None,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let sandbox = rulebook::configured_sandbox(&config, cores)?;
-    let prepared = prepare(&config, &sandbox, &mailboxes, &candidate)?;
+    let prepared = prepare(&config, &sandbox, &meant, &candidate)?;
     for note in &prepared.notes {
         eprintln!("{note}");
     }
-    let is_narrowed = prepared.chains.len() < config.mailboxes.len()
-        || filter.mailbox.is_some()
-        || filter.tenant.is_some();
+    let is_narrowed =
+        prepared.chains.len() < all || filter.mailbox.is_some() || filter.tenant.is_some();
     if is_narrowed {
-        selection.mailboxes = Some(prepared.chains.keys().cloned().collect());
+        let of = |name: fn(&ChainKey) -> &String| -> BTreeSet<String> {
+            prepared
+                .chains
+                .keys()
+                .map(|key| name(key).clone())
+                .collect()
+        };
+        let (names, tenants) = (of(|(name, _)| name), of(|(_, tenant)| tenant));
+        selection.mailboxes = Some(names.into_iter().collect());
+        let shared: Vec<&MailboxConfig> =
+            mailboxes.iter().filter(|it| it.shared.is_some()).collect();
+        // A dedicated mailbox may have been another tenant's, whose mails are named as skipped.
+        selection.tenants = (!shared.is_empty()).then(|| tenants.into_iter().collect());
     }
     let replay = Replay::new(&config, reader.clone(), prepared.chains);
 
@@ -117,8 +132,8 @@ pub fn replay(config_file: &Path, options: &Options) -> anyhow::Result<ExitCode>
     })
 }
 
-/// Returns the selected mailboxes.
-fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c MailboxConfig>> {
+/// Returns the selected mailboxes, a shared one once for each tenant.
+fn mailboxes(config: &Config, filter: &Filter) -> anyhow::Result<Vec<MailboxConfig>> {
     if let Some(name) = &filter.tenant
         && config.tenant(name).is_none()
     {
@@ -130,12 +145,13 @@ fn mailboxes<'c>(config: &'c Config, filter: &Filter) -> anyhow::Result<Vec<&'c 
     {
         return Err(no_mailbox(config, name));
     }
-    let is_meant = |mailbox: &&MailboxConfig| {
+    let is_meant = |mailbox: &MailboxConfig| {
         let is =
             |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|it| it == name);
         is(&filter.mailbox, &mailbox.name) && is(&filter.tenant, &mailbox.tenant)
     };
-    let meant: Vec<&MailboxConfig> = config.mailboxes.iter().filter(is_meant).collect();
+    let all = config.mailboxes.iter().flat_map(MailboxConfig::by_tenant);
+    let meant: Vec<MailboxConfig> = all.filter(is_meant).collect();
     if meant.is_empty() {
         bail!("no mailbox in the configuration belongs to that tenant");
     }

@@ -47,6 +47,8 @@ pub struct EwsTargetSettings {
     pub impersonation: bool,
     pub from: Address,
     pub reply_to: Option<Address>,
+    /// Whether the address for answers gets the ticket's token as its tag.
+    pub tag_replies: bool,
     pub proxies: Proxies,
     pub limits: EwsLimits,
 }
@@ -111,6 +113,7 @@ impl EwsTarget {
         let sender = Sender {
             from: &self.settings.from,
             reply_to: self.settings.reply_to.as_ref(),
+            tagged: self.settings.tag_replies,
         };
         let composed = match compose(mail, attachments, sender) {
             Ok(composed) => composed,

@@ -42,6 +42,8 @@ pub struct GraphTargetSettings {
     pub base: Url,
     pub from: Address,
     pub reply_to: Option<Address>,
+    /// Whether the address for answers gets the ticket's token as its tag.
+    pub tag_replies: bool,
     /// Whether mail is drafted first, so that its Message-ID can be read back. Needs the permission Mail.ReadWrite.
     pub read_back: bool,
     pub proxies: Proxies,
@@ -103,6 +105,7 @@ impl GraphTarget {
         Sender {
             from: &self.settings.from,
             reply_to: self.settings.reply_to.as_ref(),
+            tagged: self.settings.tag_replies,
         }
     }
 
