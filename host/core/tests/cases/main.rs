@@ -1,8 +1,10 @@
 //! Tests of the core on whole mails: folders of cases, limits, big and hostile mails, mutations, and completed decisions.
 
 mod authentication;
+mod charsets;
 mod corpus;
 mod decisions;
+mod headers;
 mod hostile;
 mod mutations;
 mod redact;
