@@ -93,7 +93,7 @@ fn read(
             _ => None,
         };
         match known {
-            Some(charset) if charset == Charset::UTF_8 => utf_8(bytes, cut, repairs),
+            Some(charset) if charset == Charset::UTF_8 => utf_8(bytes, declared, cut, repairs),
             Some(charset) => labelled(&bytes, charset, declared, cut, repairs),
             None => {
                 let odd = (stated == Label::Unknown).then_some(label);
@@ -108,7 +108,12 @@ fn read(
 }
 
 /// Reads text labelled UTF-8.
-fn utf_8(bytes: Cow<'_, [u8]>, cut: bool, repairs: &mut Repairs) -> String {
+fn utf_8(
+    bytes: Cow<'_, [u8]>,
+    declared: impl Fn(&[u8]) -> Option<Charset>,
+    cut: bool,
+    repairs: &mut Repairs,
+) -> String {
     if let Some(text) = with_escapes(&bytes, repairs) {
         return text;
     }
@@ -117,12 +122,15 @@ fn utf_8(bytes: Cow<'_, [u8]>, cut: bool, repairs: &mut Repairs) -> String {
         Err(bytes) => bytes,
     };
     mended(&bytes, repairs).unwrap_or_else(|| {
-        let guess = charset::guess(&bytes);
+        let other = declared(&bytes)
+            .filter(|other| !other.decode(&bytes, cut).is_doubtful())
+            .filter(|other| *other != Charset::UTF_8)
+            .unwrap_or_else(|| repairs.guesses.guess(&bytes));
         repairs.note(format!(
             "text labelled UTF-8 is not: read as {}",
-            guess.name()
+            other.name()
         ));
-        guess.decode(&bytes, cut).text
+        other.decode(&bytes, cut).text
     })
 }
 
@@ -163,12 +171,25 @@ fn labelled(
         repairs.note(format!("text labelled {name} is UTF-8"));
         return text;
     }
+    // The label of programs that do not know better. Nothing in it is an error, but no language of Western Europe has words
+    // made of accented letters alone.
+    if charset == Charset::WINDOWS_1252 && charset::is_not_western(bytes) {
+        let guess = repairs.guesses.guess(bytes);
+        let other = guess.decode(bytes, cut);
+        if guess != charset && other.errors == 0 {
+            repairs.note(format!(
+                "text labelled {name} is not: read as {}",
+                guess.name()
+            ));
+            return other.text;
+        }
+    }
     if read.errors > 0 {
         let doubtful = read.is_doubtful();
         let other = declared(bytes)
             .filter(|declared| *declared != charset)
             .into_iter()
-            .chain([charset::guess(bytes)])
+            .chain([repairs.guesses.guess(bytes)])
             // In a charset of single bytes everything is readable, which proves little.
             .filter(|other| doubtful || other.is_multi_byte())
             .map(|other| (other, other.decode(bytes, cut)))
@@ -221,14 +242,14 @@ fn unlabelled(
         }
         Err(bytes) => bytes,
     };
-    if let Some(declared) = declared(&bytes) {
+    if let Some(declared) = declared(&bytes).filter(|other| *other != Charset::UTF_8) {
         let read = declared.decode(&bytes, cut);
         if !read.is_doubtful() {
             return read.text;
         }
     }
     mended(&bytes, repairs).unwrap_or_else(|| {
-        let guess = charset::guess(&bytes);
+        let guess = repairs.guesses.guess(&bytes);
         note(&guess.name(), repairs);
         guess.decode(&bytes, cut).text
     })
@@ -253,10 +274,7 @@ fn with_escapes(bytes: &[u8], repairs: &mut Repairs) -> Option<String> {
 
 /// Reads text that is mostly UTF-8.
 fn mended(bytes: &[u8], repairs: &mut Repairs) -> Option<String> {
-    let mended = charset::mend_utf8(bytes);
-    if !mended.is_utf_8() {
-        return None;
-    }
+    let mended = charset::mend_utf8(bytes)?;
     if mended.foreign > 0 {
         repairs.note("bytes in UTF-8 that are not were read as windows-1252");
     }

@@ -216,7 +216,7 @@ pub(crate) fn decoded(raw: &[u8], repairs: &mut Repairs) -> String {
 
 /// Returns the charset in which raw bytes above 127 in the headers at `start` are read: that of the mail or of its first part
 /// that states one, or a guess from all of them together. `None` if all headers are UTF-8.
-pub(crate) fn raw_charset(raw: &[u8], start: usize) -> Option<Charset> {
+pub(crate) fn raw_charset(raw: &[u8], start: usize, repairs: &mut Repairs) -> Option<Charset> {
     let mut fields = Fields::of_mail(raw, start);
     let mut sample = Vec::new();
     let mut stated = None;
@@ -238,7 +238,7 @@ pub(crate) fn raw_charset(raw: &[u8], start: usize) -> Option<Charset> {
         if std::str::from_utf8(body).is_err() {
             sample.extend_from_slice(body);
         }
-        Some(charset::guess(&sample))
+        Some(repairs.guesses.guess(&sample))
     })
 }
 
@@ -270,20 +270,23 @@ fn charset_of(bytes: &[u8]) -> Option<Charset> {
 }
 
 fn foreign(bytes: &[u8], repairs: &mut Repairs) -> String {
-    let mended = charset::mend_utf8(bytes);
-    if mended.is_utf_8() {
+    if let Some(mended) = charset::mend_utf8(bytes) {
         repairs.note("bytes in UTF-8 that are not were read as windows-1252");
         return mended.text;
     }
-    let charset = repairs
+    let stated = repairs
         .header_charset
-        .filter(|charset| !charset.decode(bytes, false).is_doubtful())
-        .unwrap_or_else(|| charset::guess(bytes));
+        .map(|charset| (charset, charset.decode(bytes, false)))
+        .filter(|(_, read)| !read.is_doubtful());
+    let (charset, read) = stated.unwrap_or_else(|| {
+        let guess = repairs.guesses.guess(bytes);
+        (guess, guess.decode(bytes, false))
+    });
     repairs.note(format!(
         "8-bit header without a charset was read as {}",
         charset.name()
     ));
-    charset.decode(bytes, false).text
+    read.text
 }
 
 /// Returns the name and the position of the colon, if the line is the first line of a header.

@@ -233,7 +233,7 @@ impl Top {
         repairs: &mut Repairs,
     ) -> usize {
         let start = headers::start(raw, repairs);
-        repairs.header_charset = headers::raw_charset(raw, start);
+        repairs.header_charset = headers::raw_charset(raw, start, repairs);
         let mut fields = Fields::of_mail(raw, start);
         for mut field in fields.by_ref() {
             if self.message_id.is_none() && field.is("Message-ID") {

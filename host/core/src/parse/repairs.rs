@@ -1,6 +1,7 @@
-//! The repairs of a mail: short, without duplicates, and capped.
+//! What is kept while a mail is read: its repairs, which are short, without duplicates and capped, and what is known of its
+//! charsets.
 
-use super::charset::Charset;
+use super::charset::{Charset, Guesses};
 use crate::harmless::harmless_chars;
 
 /// The most repairs noted for one mail; further repairs are not noted.
@@ -11,6 +12,7 @@ pub(crate) struct Repairs {
     notes: Vec<String>,
     /// The charset in which headers with raw bytes above 127 are read, unless they are UTF-8.
     pub header_charset: Option<Charset>,
+    pub guesses: Guesses,
 }
 
 impl Repairs {

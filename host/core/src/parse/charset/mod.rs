@@ -8,10 +8,10 @@ mod unicode;
 
 use std::borrow::Cow;
 
-use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 use oem_cp::code_table::DECODING_TABLE_CP_MAP;
 
-pub(crate) use detect::{declared_by_page, guess};
+pub(crate) use detect::{Guesses, declared_by_page, is_not_western};
 pub(crate) use iso2022::Shifted;
 pub(crate) use unicode::{mend_utf8, utf_16_without_mark};
 
@@ -51,6 +51,7 @@ pub(crate) enum Label {
 
 impl Charset {
     pub(crate) const UTF_8: Self = Self::Web(UTF_8);
+    pub(crate) const WINDOWS_1252: Self = Self::Web(WINDOWS_1252);
 
     pub(crate) fn name(self) -> Cow<'static, str> {
         match self {
@@ -118,7 +119,7 @@ impl Charset {
             Self::Web(encoding) => web(encoding, bytes, cut),
             Self::Dos(page) => match DECODING_TABLE_CP_MAP.get(&page) {
                 Some(table) => Decoded::of(table.decode_string_lossy(bytes)),
-                None => web(encoding_rs::WINDOWS_1252, bytes, cut),
+                None => web(WINDOWS_1252, bytes, cut),
             },
             Self::Iso2022(shifted) => iso2022::decode(bytes, shifted),
             Self::Hz => seven_bit::hz(bytes),

@@ -11,23 +11,19 @@ const SAMPLE: usize = 4096;
 pub(crate) struct MendedUtf8 {
     pub text: String,
     /// The valid characters above 127.
-    pub valid: usize,
+    valid: usize,
     /// Single bytes that were read as windows-1252.
     pub foreign: usize,
     /// Parts of characters, each of which became U+FFFD.
     pub broken: usize,
 }
 
-impl MendedUtf8 {
-    /// Returns whether the text is UTF-8 with a few foreign bytes, and not another charset.
-    pub(crate) fn is_utf_8(&self) -> bool {
-        self.valid > self.foreign + self.broken
-    }
-}
-
 /// Reads UTF-8 that has errors: surrogates encoded one by one (CESU-8) are joined, and a lone byte above 127 is read as
-/// windows-1252, because mails quote other mails without converting them.
-pub(crate) fn mend_utf8(bytes: &[u8]) -> MendedUtf8 {
+/// windows-1252, because mails quote other mails without converting them. `None` if less than half of what is above 127 is
+/// UTF-8, so that it is another charset.
+pub(crate) fn mend_utf8(bytes: &[u8]) -> Option<MendedUtf8> {
+    /// Errors more than valid characters, after which nothing more is read.
+    const GIVE_UP: usize = 64;
     let mut out = MendedUtf8 {
         text: String::with_capacity(bytes.len()),
         valid: 0,
@@ -40,7 +36,7 @@ pub(crate) fn mend_utf8(bytes: &[u8]) -> MendedUtf8 {
             Ok(valid) => {
                 out.valid += lead_bytes(valid);
                 out.text.push_str(valid);
-                return out;
+                return (out.valid > out.foreign + out.broken).then_some(out);
             }
             Err(error) => error,
         };
@@ -48,6 +44,9 @@ pub(crate) fn mend_utf8(bytes: &[u8]) -> MendedUtf8 {
         let valid = String::from_utf8_lossy(valid);
         out.valid += lead_bytes(&valid);
         out.text.push_str(&valid);
+        if out.foreign + out.broken > out.valid + GIVE_UP {
+            return None;
+        }
         let continuation = |b: &u8| matches!(b, 0x80..=0xbf);
         rest = match bad {
             [
@@ -77,8 +76,14 @@ pub(crate) fn mend_utf8(bytes: &[u8]) -> MendedUtf8 {
                 let len = error.error_len().unwrap_or(bad.len());
                 let followed = bad.get(1).is_some_and(continuation);
                 if len == 1 && !(continuation(&bad[0]) && followed) {
-                    let (text, _) = WINDOWS_1252.decode_without_bom_handling(&bad[..1]);
-                    out.text.push_str(&text);
+                    match bad[0] {
+                        0x80..=0x9f => {
+                            let (text, _) = WINDOWS_1252.decode_without_bom_handling(&bad[..1]);
+                            out.text.push_str(&text);
+                        }
+                        // As in Latin-1.
+                        b => out.text.push(char::from(b)),
+                    }
                     out.foreign += 1;
                     &bad[1..]
                 } else {
