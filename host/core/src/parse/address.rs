@@ -228,7 +228,7 @@ impl<'a> List<'a> {
     }
 
     /// Returns what stands in angle brackets, without comments, and the length up to and with the closing bracket. `None` if
-    /// another bracket opens or a list goes on before it.
+    /// another bracket or a comma comes before it.
     fn angle_end<'t>(&mut self, text: &'t str) -> Option<(Cow<'t, str>, usize)> {
         let mut out = String::new();
         let mut from = 0;

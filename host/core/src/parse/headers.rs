@@ -214,8 +214,8 @@ pub(crate) fn decoded(raw: &[u8], repairs: &mut Repairs) -> String {
     }
 }
 
-/// Returns the charset in which raw bytes above 127 in the headers at `start` are read: that of the mail or of its first part
-/// that states one, or a guess from all of them together. `None` if all headers are UTF-8.
+/// Returns the charset in which raw bytes above 127 in headers are read: that of the mail or of its first part that states one,
+/// or a guess from all headers at `start` together. `None` if nothing needs or states one.
 pub(crate) fn raw_charset(raw: &[u8], start: usize, repairs: &mut Repairs) -> Option<Charset> {
     let mut fields = Fields::of_mail(raw, start);
     let mut sample = Vec::new();
@@ -229,17 +229,19 @@ pub(crate) fn raw_charset(raw: &[u8], start: usize, repairs: &mut Repairs) -> Op
             sample.push(b'\n');
         }
     }
-    if sample.is_empty() {
-        return None;
-    }
     let body = &raw[fields.at..];
     let body = &body[..body.len().min(FIRST_PART)];
-    stated.or_else(|| charset_of(body)).or_else(|| {
-        if std::str::from_utf8(body).is_err() {
-            sample.extend_from_slice(body);
-        }
-        Some(repairs.guesses.guess(&sample))
-    })
+    if sample.is_empty() && body.is_ascii() {
+        return None;
+    }
+    let stated = stated.or_else(|| charset_of(body));
+    if stated.is_some() || sample.is_empty() {
+        return stated;
+    }
+    if std::str::from_utf8(body).is_err() {
+        sample.extend_from_slice(body);
+    }
+    Some(repairs.guesses.guess(&sample))
 }
 
 /// Returns the first charset stated in headers that raw bytes above 127 may be in.

@@ -48,7 +48,7 @@ fn readable(raw: &[u8]) -> String {
     }
 }
 
-/// What a field holds outside of comments.
+/// The ids and words of a field outside of comments.
 #[derive(Default)]
 struct Found<'a> {
     bracketed: Vec<String>,

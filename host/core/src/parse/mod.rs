@@ -212,7 +212,7 @@ struct Top {
     headers: Vec<Header>,
     message_id: Option<String>,
     from: Option<Address>,
-    /// Of Sender, which counts only where From has no address.
+    /// The address of Sender, used only if From has none.
     sender: Option<Address>,
     to: Vec<Address>,
     cc: Vec<Address>,

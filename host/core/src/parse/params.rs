@@ -166,7 +166,7 @@ fn joined(mut pieces: Vec<Piece<'_>>, repairs: &mut Repairs) -> Vec<(String, Str
                 bytes.extend_from_slice(value.as_bytes());
                 continue;
             }
-            // The charset stands in the first piece, or in the first that is encoded.
+            // The first piece, or the first that is encoded, has the charset.
             if charset.is_none()
                 && let Some((label, rest)) = value.split_once('\'')
                 && let Some((_language, rest)) = rest.split_once('\'')

@@ -1,5 +1,4 @@
-//! What is kept while a mail is read: its repairs, which are short, without duplicates and capped, and what is known of its
-//! charsets.
+//! The state of reading one mail: its repairs, which are short, without duplicates and capped, and its guessed charsets.
 
 use super::charset::{Charset, Guesses};
 use crate::harmless::harmless_chars;

@@ -208,7 +208,7 @@ fn flush(out: &mut String, run: &mut Vec<Word<'_>>, repairs: &mut Repairs) {
     run.clear();
 }
 
-/// Returns the bytes of words whose base64 goes on from one to the next, and whether all together are whole groups.
+/// Returns the bytes of words whose base64 continues from one to the next, and whether they consist of whole groups.
 fn joined(run: &[Word<'_>], repairs: &mut Repairs) -> Option<(Vec<u8>, bool)> {
     if !run.iter().all(|word| word.base64) {
         return None;

@@ -7,6 +7,7 @@ mod decisions;
 mod headers;
 mod hostile;
 mod mutations;
+mod params;
 mod redact;
 
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ const SAMPLE: usize = 16 * 1024;
 const BEFORE: usize = 64;
 /// How many bytes of one mail guesses are made from: the detector is slow, and a mail may have thousands of headers.
 pub(crate) const MOST_SAMPLED: usize = 512 * 1024;
-/// What a guess costs at least, in bytes.
+/// The least that a guess costs, in bytes.
 const FIXED_COST: usize = 64;
 /// How far into a page its declaration is looked for. The WHATWG reads 1,024 bytes; Outlook writes styles before it.
 const DECLARATION: usize = 8 * 1024;
@@ -37,6 +37,10 @@ impl Guesses {
         let first = bytes.iter().position(|b| !b.is_ascii()).unwrap_or(0);
         let rest = &bytes[first.saturating_sub(BEFORE)..];
         let sample = &rest[..rest.len().min(SAMPLE)];
+        // A lone `£`, `°` or `ï` tells nothing, and is most often that of windows-1252.
+        if rest.iter().filter(|b| !b.is_ascii()).nth(1).is_none() {
+            return Charset::WINDOWS_1252;
+        }
         match self.bytes_left.checked_sub(sample.len().max(FIXED_COST)) {
             Some(left) => self.bytes_left = left,
             None => return Charset::WINDOWS_1252,

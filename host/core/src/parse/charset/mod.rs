@@ -40,10 +40,10 @@ pub(crate) struct Decoded {
     pub errors: usize,
 }
 
-/// What a label says.
+/// The meaning of a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Label {
-    /// Nothing, or a word that says nothing about bytes above 127, such as `us-ascii`, `unknown-8bit` or `default`.
+    /// No charset for bytes above 127: an empty label, or one such as `us-ascii`, `unknown-8bit` or `default`.
     Unstated,
     Unknown,
     Known(Charset),
