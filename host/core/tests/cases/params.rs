@@ -214,7 +214,7 @@ fn content_types() {
     );
 }
 
-/// What is longer than a limit is left out or read as far as the limit, and does not spoil the rest.
+/// A field beyond a limit is left out or read as far as the limit, and does not spoil the rest.
 #[test]
 fn limits_of_fields() {
     let disposition =
