@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use mail_parser::decoders::base64::base64_decode;
-use mail_parser::decoders::charsets::map::charset_decoder;
 use memchr::{memchr, memchr2};
 
+use super::charset::{self, Charset, Label};
 use super::repairs::{Repairs, shown};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,59 +54,50 @@ impl TransferEncoding {
     }
 }
 
-/// Decodes text of a charset. A byte order mark overrides the label, as in browsers. Without a label the text is UTF-8 if
-/// it is valid, otherwise windows-1252, in which all bytes are valid. `cut` means that the bytes may end inside a
-/// character.
+/// Decodes text. The charset is that of a byte order mark, of the label, or of escape sequences; text without any is UTF-8 if
+/// it is valid, and a guess otherwise. A label with which much is unreadable gives way to a charset with which all is
+/// readable. `cut` means that the bytes may end inside a character.
 pub(crate) fn text(
     bytes: Cow<'_, [u8]>,
     label: Option<&str>,
     cut: bool,
     repairs: &mut Repairs,
 ) -> String {
-    let label = label.map_or("", |l| {
-        l.trim_matches(|c: char| c == '"' || c.is_whitespace())
-    });
-    let label = marked(&bytes).unwrap_or(label);
-    let is = |name| label.eq_ignore_ascii_case(name);
-    let mut out = if is("utf-8") || is("utf8") {
-        match utf8(bytes, cut) {
-            Ok(text) => text,
-            Err(bytes) => {
-                let lossy = String::from_utf8_lossy(&bytes).into_owned();
-                if lossy.chars().any(|c| !c.is_ascii() && c != '\u{fffd}') {
-                    repairs.note("bytes that are not UTF-8 were replaced");
-                    lossy
-                } else {
-                    repairs.note("text labelled UTF-8 is not: read as windows-1252");
-                    windows_1252(&bytes)
-                }
-            }
-        }
-    } else if label.is_empty() || is("us-ascii") || is("ascii") {
-        match utf8(bytes, cut) {
-            Ok(text) => text,
-            Err(bytes) => {
-                repairs.note("8-bit text without a charset was read as windows-1252");
-                windows_1252(&bytes)
-            }
-        }
-    } else if let Some(decode) = charset_decoder(label.as_bytes()) {
-        decode(&bytes)
+    read(bytes, label, |_| None, cut, repairs)
+}
+
+/// Decodes an HTML page like [`text`]; what the page declares for itself comes after the label and before a guess.
+pub(crate) fn page(
+    bytes: Cow<'_, [u8]>,
+    label: Option<&str>,
+    cut: bool,
+    repairs: &mut Repairs,
+) -> String {
+    read(bytes, label, charset::declared_by_page, cut, repairs)
+}
+
+fn read(
+    bytes: Cow<'_, [u8]>,
+    label: Option<&str>,
+    declared: impl Fn(&[u8]) -> Option<Charset>,
+    cut: bool,
+    repairs: &mut Repairs,
+) -> String {
+    let label = label.unwrap_or_default();
+    let stated = Label::of(label);
+    let mut out = if let Some(marked) = Charset::marked(&bytes) {
+        marked.decode(&bytes, cut).text
     } else {
-        match utf8(bytes, cut) {
-            Ok(text) => {
-                repairs.note(format!(
-                    "charset \"{}\" is not known: read as UTF-8",
-                    shown(label)
-                ));
-                text
-            }
-            Err(bytes) => {
-                repairs.note(format!(
-                    "charset \"{}\" is not known: read as windows-1252",
-                    shown(label)
-                ));
-                windows_1252(&bytes)
+        let known = match stated {
+            Label::Known(charset) if !charset.is_wide() || is_wide(&bytes) => Some(charset),
+            _ => None,
+        };
+        match known {
+            Some(charset) if charset == Charset::UTF_8 => utf_8(bytes, declared, cut, repairs),
+            Some(charset) => labelled(&bytes, charset, declared, cut, repairs),
+            None => {
+                let odd = (stated == Label::Unknown).then_some(label);
+                unlabelled(bytes, odd, declared, cut, repairs)
             }
         }
     };
@@ -116,14 +107,193 @@ pub(crate) fn text(
     out
 }
 
-/// Returns the charset that a byte order mark indicates.
-fn marked(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0xef, 0xbb, 0xbf, ..] => Some("utf-8"),
-        [0xff, 0xfe, ..] => Some("utf-16le"),
-        [0xfe, 0xff, ..] => Some("utf-16be"),
-        _ => None,
+/// Reads text labelled UTF-8.
+fn utf_8(
+    bytes: Cow<'_, [u8]>,
+    declared: impl Fn(&[u8]) -> Option<Charset>,
+    cut: bool,
+    repairs: &mut Repairs,
+) -> String {
+    if let Some(text) = with_escapes(&bytes, repairs) {
+        return text;
     }
+    let bytes = match utf8(bytes, cut) {
+        Ok(text) => return text,
+        Err(bytes) => bytes,
+    };
+    mended(&bytes, repairs).unwrap_or_else(|| {
+        let other = declared(&bytes)
+            .filter(|other| !other.decode(&bytes, cut).is_doubtful())
+            .filter(|other| *other != Charset::UTF_8)
+            .unwrap_or_else(|| repairs.guesses.guess(&bytes));
+        repairs.note(format!(
+            "text labelled UTF-8 is not: read as {}",
+            other.name()
+        ));
+        other.decode(&bytes, cut).text
+    })
+}
+
+/// Reads text labelled with any charset but UTF-8.
+fn labelled(
+    bytes: &[u8],
+    charset: Charset,
+    declared: impl Fn(&[u8]) -> Option<Charset>,
+    cut: bool,
+    repairs: &mut Repairs,
+) -> String {
+    let name = charset.name();
+    if bytes.is_ascii() && !charset.is_seven_bit() {
+        if let Some(text) = with_escapes(bytes, repairs) {
+            return text;
+        }
+        if !charset.is_wide() {
+            return charset.decode(bytes, cut).text;
+        }
+    }
+    let read = charset.decode(bytes, cut);
+    if charset.is_wide() || bytes.is_ascii() {
+        if read.errors > 0 {
+            repairs.note(format!("bytes that are not {name} were replaced"));
+        }
+        return read.text;
+    }
+    // Programs that switched to UTF-8 forget to change the label.
+    let proof = if read.errors > 0 {
+        1
+    } else {
+        charset.utf_8_proof()
+    };
+    if (charset.is_seven_bit() || lead_bytes(bytes) >= proof)
+        && (!charset.is_seven_bit() || read.errors > 0)
+        && let Ok(text) = utf8(Cow::Borrowed(bytes), cut)
+    {
+        repairs.note(format!("text labelled {name} is UTF-8"));
+        return text;
+    }
+    // The label of programs that do not know better. Nothing in it is an error, but no language of Western Europe has words
+    // made of accented letters alone.
+    if charset == Charset::WINDOWS_1252 && charset::is_not_western(bytes) {
+        let guess = repairs.guesses.guess(bytes);
+        let other = guess.decode(bytes, cut);
+        if guess != charset && other.errors == 0 {
+            repairs.note(format!(
+                "text labelled {name} is not: read as {}",
+                guess.name()
+            ));
+            return other.text;
+        }
+    }
+    if read.errors > 0 {
+        let doubtful = read.is_doubtful();
+        let other = declared(bytes)
+            .filter(|declared| *declared != charset)
+            .into_iter()
+            .chain([repairs.guesses.guess(bytes)])
+            // In a charset of single bytes everything is readable, which proves little.
+            .filter(|other| doubtful || other.is_multi_byte())
+            .map(|other| (other, other.decode(bytes, cut)))
+            .find(|(_, text)| text.errors == 0);
+        if let Some((other, text)) = other {
+            repairs.note(format!(
+                "text labelled {name} is not: read as {}",
+                other.name()
+            ));
+            return text.text;
+        }
+    }
+    if read.errors > 0 {
+        repairs.note(format!("bytes that are not {name} were replaced"));
+    }
+    read.text
+}
+
+/// Reads text without a label, or with a label that nobody knows (`odd`).
+fn unlabelled(
+    bytes: Cow<'_, [u8]>,
+    odd: Option<&str>,
+    declared: impl Fn(&[u8]) -> Option<Charset>,
+    cut: bool,
+    repairs: &mut Repairs,
+) -> String {
+    let note = |name: &str, repairs: &mut Repairs| match odd {
+        Some(label) => repairs.note(format!(
+            "charset \"{}\" is not known: read as {name}",
+            shown(label)
+        )),
+        None => repairs.note(format!("8-bit text without a charset was read as {name}")),
+    };
+    if let Some(text) = with_escapes(&bytes, repairs) {
+        return text;
+    }
+    if memchr(0, &bytes).is_some()
+        && let Some(wide) = charset::utf_16_without_mark(&bytes)
+    {
+        let wide = Charset::Web(wide);
+        note(&wide.name(), repairs);
+        return wide.decode(&bytes, cut).text;
+    }
+    let bytes = match utf8(bytes, cut) {
+        Ok(text) => {
+            if odd.is_some() {
+                note("UTF-8", repairs);
+            }
+            return text;
+        }
+        Err(bytes) => bytes,
+    };
+    if let Some(declared) = declared(&bytes).filter(|other| *other != Charset::UTF_8) {
+        let read = declared.decode(&bytes, cut);
+        if !read.is_doubtful() {
+            return read.text;
+        }
+    }
+    mended(&bytes, repairs).unwrap_or_else(|| {
+        let guess = repairs.guesses.guess(&bytes);
+        note(&guess.name(), repairs);
+        guess.decode(&bytes, cut).text
+    })
+}
+
+/// Reads seven-bit text that holds the escape sequences of ISO 2022, whatever its label.
+fn with_escapes(bytes: &[u8], repairs: &mut Repairs) -> Option<String> {
+    let charset = Charset::escaped(bytes)?;
+    if !bytes.is_ascii() {
+        return None;
+    }
+    let read = charset.decode(bytes, false);
+    if read.is_doubtful() {
+        return None;
+    }
+    repairs.note(format!(
+        "text without its charset was read as {}",
+        charset.name()
+    ));
+    Some(read.text)
+}
+
+/// Reads text that is mostly UTF-8.
+fn mended(bytes: &[u8], repairs: &mut Repairs) -> Option<String> {
+    let mended = charset::mend_utf8(bytes)?;
+    if mended.foreign > 0 {
+        repairs.note("bytes in UTF-8 that are not were read as windows-1252");
+    }
+    if mended.broken > 0 {
+        repairs.note("bytes that are not UTF-8 were replaced");
+    }
+    Some(mended.text)
+}
+
+/// Returns whether text labelled UTF-16 or UTF-32 may be that: text of single bytes has no NULs, but blanks and line ends.
+fn is_wide(bytes: &[u8]) -> bool {
+    memchr(0, bytes).is_some()
+        || bytes.len().is_multiple_of(2)
+            && (std::str::from_utf8(bytes).is_err()
+                || !bytes.iter().any(|b| matches!(b, b' ' | b'\n')))
+}
+
+fn lead_bytes(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|b| **b >= 0xc0).count()
 }
 
 /// Returns the text with `\n` as its only line end and without NULs.
@@ -159,13 +329,6 @@ pub(crate) fn cut(text: &mut String, most: usize) -> bool {
     }
     text.truncate(text.floor_char_boundary(most));
     true
-}
-
-pub(crate) fn windows_1252(bytes: &[u8]) -> String {
-    match charset_decoder(b"windows-1252") {
-        Some(decode) => decode(bytes),
-        None => String::from_utf8_lossy(bytes).into_owned(),
-    }
 }
 
 fn utf8(bytes: Cow<'_, [u8]>, cut: bool) -> Result<String, Cow<'_, [u8]>> {

@@ -1,11 +1,17 @@
-//! Header sections: the limits of fields (RFC 5322 section 2.2), unfolding, and encoded words (RFC 2047).
+//! Header sections: the limits of fields (RFC 5322 section 2.2), unfolding, and raw bytes above 127.
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr2};
 
-use super::decode;
+use super::charset::{self, Charset, Label};
 use super::repairs::Repairs;
+use super::words::decode_words;
+
+/// How many bytes of headers with raw bytes above 127 a guess is made from.
+const MOST_SAMPLED: usize = 4096;
+/// How far into the body the charset of the first part is looked for.
+const FIRST_PART: usize = 16 * 1024;
 
 /// One raw header field.
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +159,17 @@ pub(crate) fn start(raw: &[u8], repairs: &mut Repairs) -> usize {
 /// Returns a value unfolded to one line of UTF-8, its encoded words not yet decoded.
 pub(crate) fn unfold<'a>(raw: &'a [u8], repairs: &mut Repairs) -> Cow<'a, str> {
     let raw = raw.trim_ascii();
+    // Japanese mailers write ISO-2022-JP into headers as it is. It may hold any ASCII character, so it is read first.
+    if let Some(escaped) = Charset::escaped(raw).filter(|_| raw.is_ascii()) {
+        let read = escaped.decode(raw, false);
+        if !read.is_doubtful() {
+            repairs.note(format!(
+                "a header without a charset was read as {}",
+                escaped.name()
+            ));
+            return Cow::Owned(one_line(read.text.as_bytes(), repairs));
+        }
+    }
     let plain = |b: &u8| *b >= b' ' && *b != 0x7f;
     if raw.iter().all(plain) {
         return match std::str::from_utf8(raw) {
@@ -160,6 +177,11 @@ pub(crate) fn unfold<'a>(raw: &'a [u8], repairs: &mut Repairs) -> Cow<'a, str> {
             Err(_) => Cow::Owned(foreign(raw, repairs)),
         };
     }
+    Cow::Owned(one_line(raw, repairs))
+}
+
+/// Returns text without folds and control characters.
+fn one_line(raw: &[u8], repairs: &mut Repairs) -> String {
     let mut out = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter().copied().peekable();
     while let Some(b) = bytes.next() {
@@ -178,10 +200,10 @@ pub(crate) fn unfold<'a>(raw: &'a [u8], repairs: &mut Repairs) -> Cow<'a, str> {
             b => out.push(b),
         }
     }
-    Cow::Owned(match String::from_utf8(out) {
+    match String::from_utf8(out) {
         Ok(text) => text,
         Err(e) => foreign(e.as_bytes(), repairs),
-    })
+    }
 }
 
 /// Returns a value for display: unfolded, encoded words decoded, without control characters.
@@ -192,128 +214,81 @@ pub(crate) fn decoded(raw: &[u8], repairs: &mut Repairs) -> String {
     }
 }
 
-/// Decodes the encoded words of a line (RFC 2047). Adjacent words of one charset are joined before decoding, because many
-/// mailers cut inside a character.
-pub(crate) fn decode_words<'a>(text: &'a str, repairs: &mut Repairs) -> Cow<'a, str> {
-    if !text.contains("=?") {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut pending: Option<(&str, Vec<u8>)> = None;
-    let mut from = 0;
-    let mut search = 0;
-    while let Some(found) = memmem::find(&text.as_bytes()[search..], b"=?") {
-        let at = search + found;
-        let Some(word) = Word::at(&text[at..]) else {
-            search = at + 2;
-            continue;
-        };
-        let between = &text[from..at];
-        if pending.is_none() || !between.trim().is_empty() {
-            flush(&mut out, &mut pending, repairs);
-            out.push_str(between);
+/// Returns the charset in which raw bytes above 127 in headers are read: that of the mail or of its first part that states one,
+/// or a guess from all headers at `start` together. `None` if nothing needs or states one.
+pub(crate) fn raw_charset(raw: &[u8], start: usize, repairs: &mut Repairs) -> Option<Charset> {
+    let mut fields = Fields::of_mail(raw, start);
+    let mut sample = Vec::new();
+    let mut stated = None;
+    for field in fields.by_ref() {
+        if field.is("Content-Type") && stated.is_none() {
+            stated = charset_of(field.value);
         }
-        match &mut pending {
-            Some((charset, bytes)) if charset.eq_ignore_ascii_case(word.charset) => {
-                word.decode_into(bytes, repairs);
-            }
-            _ => {
-                flush(&mut out, &mut pending, repairs);
-                let mut bytes = Vec::with_capacity(word.data.len());
-                word.decode_into(&mut bytes, repairs);
-                pending = Some((word.charset, bytes));
-            }
+        if sample.len() < MOST_SAMPLED && std::str::from_utf8(field.value).is_err() {
+            sample.extend(field.value.iter().take(MOST_SAMPLED));
+            sample.push(b'\n');
         }
-        from = at + word.len;
-        search = from;
     }
-    flush(&mut out, &mut pending, repairs);
-    out.push_str(&text[from..]);
-    // An encoded word may hide line ends.
-    if out.contains(|c: char| c.is_control()) {
-        out = out
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+    let body = &raw[fields.at..];
+    let body = &body[..body.len().min(FIRST_PART)];
+    if sample.is_empty() && body.is_ascii() {
+        return None;
     }
-    Cow::Owned(out)
+    let stated = stated.or_else(|| charset_of(body));
+    if stated.is_some() || sample.is_empty() {
+        return stated;
+    }
+    if std::str::from_utf8(body).is_err() {
+        sample.extend_from_slice(body);
+    }
+    Some(repairs.guesses.guess(&sample))
 }
 
-/// Returns the length of the encoded word at this position, if there is one.
-pub(crate) fn word_len(text: &str) -> Option<usize> {
-    Word::at(text).map(|word| word.len)
-}
-
-struct Word<'a> {
-    charset: &'a str,
-    base64: bool,
-    data: &'a str,
-    len: usize,
-}
-
-impl<'a> Word<'a> {
-    /// Far above the RFC's 75 characters, but still a bound for the search.
-    const MOST: usize = 2048;
-
-    fn at(text: &'a str) -> Option<Self> {
-        let rest = text.strip_prefix("=?")?;
-        let rest = &rest[..rest.floor_char_boundary(Self::MOST)];
-        let charset_end = memchr(b'?', &rest.as_bytes()[..rest.len().min(64)])?;
-        let charset = &rest[..charset_end];
-        if charset.is_empty() || charset.contains([' ', '=', '<', '>', '"', ',']) {
-            return None;
-        }
-        let (encoding, tail) = rest[charset_end + 1..].split_once('?')?;
-        let base64 = match encoding {
-            "b" | "B" => true,
-            "q" | "Q" => false,
-            _ => return None,
-        };
-        let data = &tail[..memmem::find(tail.as_bytes(), b"?=")?];
-        Some(Self {
-            // RFC 2231 section 5: a language may follow.
-            charset: charset.split('*').next().unwrap_or(charset),
-            base64,
-            data,
-            len: 2 + charset_end + 1 + encoding.len() + 1 + data.len() + 2,
-        })
-    }
-
-    fn decode_into(&self, out: &mut Vec<u8>, repairs: &mut Repairs) {
-        if self.base64 {
-            let decoded = decode::TransferEncoding::Base64.decode(self.data.as_bytes(), repairs);
-            out.extend_from_slice(&decoded);
-            return;
-        }
-        let mut bytes = self.data.as_bytes();
-        while let Some((&b, rest)) = bytes.split_first() {
-            bytes = rest;
-            match (b, rest) {
-                (b'_', _) => out.push(b' '),
-                (b'=', [a, c, tail @ ..]) if a.is_ascii_hexdigit() && c.is_ascii_hexdigit() => {
-                    out.push(decode::hex(*a) << 4 | decode::hex(*c));
-                    bytes = tail;
-                }
-                _ => out.push(b),
+/// Returns the first charset stated in headers that raw bytes above 127 may be in.
+fn charset_of(bytes: &[u8]) -> Option<Charset> {
+    let mut rest = bytes;
+    while let Some(found) = memchr2(b'c', b'C', rest) {
+        rest = &rest[found..];
+        if rest
+            .get(..7)
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"charset"))
+        {
+            let value = &rest[7..];
+            let value = &value[..memchr2(b';', b'\n', value).unwrap_or(value.len()).min(80)];
+            let label = value
+                .trim_ascii_start()
+                .strip_prefix(b"=")
+                .unwrap_or_default();
+            let charset = std::str::from_utf8(label).ok().and_then(Label::known);
+            if let Some(charset) = charset.filter(|charset| {
+                *charset != Charset::UTF_8 && !charset.is_wide() && !charset.is_seven_bit()
+            }) {
+                return Some(charset);
             }
         }
+        rest = &rest[1..];
     }
-}
-
-fn flush(out: &mut String, pending: &mut Option<(&str, Vec<u8>)>, repairs: &mut Repairs) {
-    if let Some((charset, bytes)) = pending.take() {
-        out.push_str(&decode::text(
-            Cow::Owned(bytes),
-            Some(charset),
-            false,
-            repairs,
-        ));
-    }
+    None
 }
 
 fn foreign(bytes: &[u8], repairs: &mut Repairs) -> String {
-    repairs.note("8-bit header without a charset was read as windows-1252");
-    decode::windows_1252(bytes)
+    if let Some(mended) = charset::mend_utf8(bytes) {
+        repairs.note("bytes in UTF-8 that are not were read as windows-1252");
+        return mended.text;
+    }
+    let stated = repairs
+        .header_charset
+        .map(|charset| (charset, charset.decode(bytes, false)))
+        .filter(|(_, read)| !read.is_doubtful());
+    let (charset, read) = stated.unwrap_or_else(|| {
+        let guess = repairs.guesses.guess(bytes);
+        (guess, guess.decode(bytes, false))
+    });
+    repairs.note(format!(
+        "8-bit header without a charset was read as {}",
+        charset.name()
+    ));
+    read.text
 }
 
 /// Returns the name and the position of the colon, if the line is the first line of a header.

@@ -45,7 +45,14 @@ impl Head {
         if field.is("Content-Type") {
             let content_type = Parameterised::parse(field.value, repairs);
             self.keep_names(&content_type, "name");
-            self.content_type.get_or_insert(content_type);
+            match &mut self.content_type {
+                Some(earlier) if content_type.tells_more_than(earlier) => {
+                    repairs.note("Content-Type is given twice: the one that tells more is used");
+                    *earlier = content_type;
+                }
+                Some(_) => {}
+                None => self.content_type = Some(content_type),
+            }
         } else if field.is("Content-Transfer-Encoding") {
             self.encoding = TransferEncoding::of(&String::from_utf8_lossy(field.value), repairs);
         } else if field.is("Content-Disposition") {
@@ -79,6 +86,7 @@ impl Head {
     pub(crate) fn file_name(&self) -> Option<&str> {
         self.file_name
             .as_deref()
+            .filter(|name| !name.is_empty())
             .or_else(|| self.param("name"))
             .filter(|name| !name.is_empty())
     }

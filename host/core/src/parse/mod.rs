@@ -2,12 +2,15 @@
 
 mod address;
 mod authentication;
+mod charset;
 mod decode;
 mod headers;
 mod html;
+mod ids;
 mod mime;
 mod params;
 mod repairs;
+mod words;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -25,6 +28,7 @@ use crate::reply;
 use authentication::Boundary;
 pub use authentication::NO_AUTHSERV_ID;
 use headers::{Field, Fields};
+pub(crate) use ids::message_ids;
 use mime::{Disposition, Head, Leaf};
 pub use repairs::MAX_REPAIRS;
 use repairs::Repairs;
@@ -106,7 +110,11 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     let (text, html, attachments) = content.finish(&mut repairs);
 
     if top.from.is_none() {
-        repairs.note("no address could be read from From");
+        top.from = top.sender.take();
+        repairs.note(match &top.from {
+            Some(_) => "no address could be read from From: the one of Sender is used",
+            None => "no address could be read from From",
+        });
     }
     let message_id = top.message_id.take().unwrap_or_else(|| {
         repairs.note("no Message-ID: a synthetic one is used");
@@ -148,7 +156,7 @@ pub fn message_id(raw: &[u8]) -> Option<String> {
     let start = headers::start(&raw, &mut Repairs::default());
     Fields::of_mail(&raw, start)
         .filter(|field| field.is("Message-ID"))
-        .find_map(|field| own_message_id(&field))
+        .find_map(|field| ids::own_message_id(field.value))
 }
 
 /// Returns the times at which a mail claims to have been sent (Date) and to have arrived (its topmost Received), in
@@ -204,6 +212,8 @@ struct Top {
     headers: Vec<Header>,
     message_id: Option<String>,
     from: Option<Address>,
+    /// The address of Sender, used only if From has none.
+    sender: Option<Address>,
     to: Vec<Address>,
     cc: Vec<Address>,
     reply_to: Vec<Address>,
@@ -223,10 +233,11 @@ impl Top {
         repairs: &mut Repairs,
     ) -> usize {
         let start = headers::start(raw, repairs);
+        repairs.header_charset = headers::raw_charset(raw, start, repairs);
         let mut fields = Fields::of_mail(raw, start);
         for mut field in fields.by_ref() {
             if self.message_id.is_none() && field.is("Message-ID") {
-                self.message_id = own_message_id(&field);
+                self.message_id = ids::own_message_id(field.value);
             }
             self.head.read(&field, repairs);
             if field.at - start > limits.header_bytes || self.headers.len() >= limits.headers {
@@ -262,8 +273,20 @@ impl Top {
         match field.name.len() {
             2 if field.is("To") => extend(&mut self.to, field, most, repairs),
             2 if field.is("Cc") => extend(&mut self.cc, field, most, repairs),
-            4 if field.is("From") && self.from.is_none() => {
-                self.from = address::addresses(field.value, most, repairs)
+            4 if field.is("From") => {
+                let first = address::addresses(field.value, most, repairs)
+                    .into_iter()
+                    .next();
+                match (&self.from, &first) {
+                    (None, _) => self.from = first,
+                    (Some(from), Some(other)) if from.email != other.email => {
+                        repairs.note("From is given twice: the first is used");
+                    }
+                    _ => {}
+                }
+            }
+            6 if field.is("Sender") && self.sender.is_none() => {
+                self.sender = address::addresses(field.value, most, repairs)
                     .into_iter()
                     .next();
             }
@@ -274,12 +297,8 @@ impl Top {
                 }
             }
             8 if field.is("Reply-To") => extend(&mut self.reply_to, field, most, repairs),
-            10 if field.is("References") && self.references.is_empty() => {
-                self.references = message_ids(field.value);
-            }
-            11 if field.is("In-Reply-To") && self.in_reply_to.is_empty() => {
-                self.in_reply_to = message_ids(field.value);
-            }
+            10 if field.is("References") => self.references.extend(message_ids(field.value)),
+            11 if field.is("In-Reply-To") => self.in_reply_to.extend(message_ids(field.value)),
             _ => {}
         }
     }
@@ -365,7 +384,12 @@ impl<'l> Content<'l> {
         let cap = encoding.source_cap(left);
         let was_cut = source.len() > cap;
         let bytes = encoding.decode(&source[..source.len().min(cap)], repairs);
-        let text = decode::text(bytes, leaf.head.param("charset"), was_cut, repairs);
+        let charset = leaf.head.param("charset");
+        let text = if is_html {
+            decode::page(bytes, charset, was_cut, repairs)
+        } else {
+            decode::text(bytes, charset, was_cut, repairs)
+        };
         let mut text = decode::normalise(text, repairs);
         if decode::cut(&mut text, left) || was_cut {
             repairs.note(format!("{what} over {most} bytes was cut"));
@@ -492,45 +516,6 @@ pub(crate) fn addresses_of(value: &str) -> Vec<Address> {
         ParseLimits::default().addresses,
         &mut Repairs::default(),
     )
-}
-
-/// Returns all Message-IDs of a field, without angle brackets (RFC 5322 section 3.6.4).
-pub(crate) fn message_ids(raw: &[u8]) -> Vec<String> {
-    const LONGEST_ID: usize = 998;
-    let text = String::from_utf8_lossy(raw);
-    let clean = |id: &str| -> Option<String> {
-        let id: String = id
-            .chars()
-            .filter(|c| !c.is_whitespace() && !c.is_control())
-            .collect();
-        (!id.is_empty() && id.len() <= LONGEST_ID).then_some(id)
-    };
-    if !text.contains('<') {
-        return text
-            .split_whitespace()
-            .filter(|word| word.contains('@'))
-            .filter_map(clean)
-            .collect();
-    }
-    text.split('<')
-        .skip(1)
-        .filter_map(|rest| clean(rest.split_once('>').map_or(rest, |(id, _)| id)))
-        .collect()
-}
-
-fn own_message_id(field: &Field<'_>) -> Option<String> {
-    const LONGEST_FIELD: usize = 4096;
-    let value = &field.value[..field.value.len().min(LONGEST_FIELD)];
-    message_ids(value).into_iter().next().or_else(|| {
-        // Some programs write an id without `<`, `>` and `@`.
-        let text = String::from_utf8_lossy(value);
-        let word = text.split_whitespace().next()?;
-        let id: String = word
-            .chars()
-            .filter(|c| !c.is_control() && !"<>".contains(*c))
-            .collect();
-        (!id.is_empty() && id.len() <= 998).then_some(id)
-    })
 }
 
 /// Returns the mail with `\n` in place of `\r`, if it contains no `\n` at all.

@@ -136,6 +136,20 @@ fn repeated_beginnings_without_ends() {
             "\\",
             "<a@b>",
             "\t",
+            "=?utf-8?b?YQ?= ",
+            "=?x?q?a?=20",
+            "<(",
+            "<\"",
+            "\"<",
+            "(<",
+            "<a,",
+            "a;b",
+            "; \"",
+            "\" ",
+            "a (",
+            "<a (b",
+            "\x1b$B\x1b(B",
+            "$B!!",
         ] {
             soon(
                 &format!("{name} of {piece:?}"),
@@ -203,6 +217,66 @@ fn repeated_beginnings_without_ends() {
             );
         }
     }
+}
+
+/// 25 MB whose bytes mean nothing in their charset, or keep a decoder or the detector busy.
+#[test]
+fn charsets_of_nothing() {
+    const BYTES: usize = 25 * 1024 * 1024;
+    let body = |label: &str, piece: &[u8]| {
+        let head = with_head(&format!("text/plain; charset={label}"), "");
+        [head.as_bytes(), &piece.repeat(BYTES / piece.len())].concat()
+    };
+    for (label, piece) in [
+        ("utf-8", b"\xff".as_slice()),
+        ("utf-8", b"\xed\xa0\xbd"),
+        ("utf-8", b"\xc3a \x81"),
+        ("x-unknown", b"\xe4\xb8a"),
+        ("gb2312", b"\xff\x80\xa1"),
+        ("iso-8859-1", b"\xe4\xe5\xe6\xe7 "),
+        ("iso-2022-jp", b"\x1b$B\x1b(B"),
+        ("iso-2022-jp", b"\x1b$B!!\n"),
+        ("iso-2022-jp", b"$B$B"),
+        ("iso-2022-jp", b"$B!\n"),
+        ("iso-2022-kr", b"\x0e\x0f"),
+        ("iso-2022-cn", b"\x1b"),
+        ("hz", b"~{~}"),
+        ("hz", b"~"),
+        ("utf-7", b"+"),
+        ("utf-7", b"+A-"),
+        ("utf-7", b"+2D0-"),
+        ("utf-16", b"\xd8\x00"),
+        ("utf-32", b"\xff"),
+    ] {
+        let shown = String::from_utf8_lossy(piece).into_owned();
+        let mail = soon(&format!("{label} of {shown:?}"), body(label, piece));
+        assert!(mail.text.len() <= ParseLimits::default().text_bytes);
+    }
+    for piece in [
+        b"Content-Disposition: attachment; filename=\xff\x81\x8d".as_slice(),
+        b"Content-Type: a/b; name=\xe4\xb8; x=\xe5\xe6",
+    ] {
+        let field = [piece, &b"\xfe\x90\x8f ".repeat(2000), b"\r\n"].concat();
+        let part = [b"--b\r\n".as_slice(), &field, b"\r\nx\r\n"].concat();
+        let head = with_head("multipart/mixed; boundary=b", "");
+        soon(
+            "parts named by noise",
+            [head.as_bytes(), &part.repeat(BYTES / part.len())].concat(),
+        );
+        soon("fields of noise", field.repeat(BYTES / field.len()));
+    }
+    let words: String = (0..200_000)
+        .map(|n| {
+            format!(
+                "=?{}?q?=FF=81a?= ",
+                if n % 2 == 0 { "utf-8" } else { "x-unknown" }
+            )
+        })
+        .collect();
+    soon(
+        "words of noise",
+        format!("Subject: {words}\r\nTo: {words}\r\n").repeat(3),
+    );
 }
 
 /// One mail that exceeds every limit at once, parsed with small limits and with large ones.

@@ -1,10 +1,13 @@
 //! Tests of the core on whole mails: folders of cases, limits, big and hostile mails, mutations, and completed decisions.
 
 mod authentication;
+mod charsets;
 mod corpus;
 mod decisions;
+mod headers;
 mod hostile;
 mod mutations;
+mod params;
 mod redact;
 
 use std::path::PathBuf;
