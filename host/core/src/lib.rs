@@ -18,12 +18,14 @@ pub mod grants;
 pub mod harmless;
 pub mod identity;
 pub mod limits;
+pub mod links;
 pub mod lookup;
 pub mod mailbox;
 pub mod mailbox_policy;
 pub mod message;
 mod named;
 pub mod outgoing;
+pub mod pairs;
 pub mod parse;
 mod position;
 pub mod raw;
@@ -51,6 +53,7 @@ pub use identity::{InstallationSecret, MailIdentity, ServiceAlertIdentity};
 pub use limits::{
     Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, StrikeLimits, TestLimits,
 };
+pub use links::{MAX_LINKS, links};
 pub use mailbox::MailboxState;
 pub use mailbox_policy::{
     MAILBOX_RULE, MailboxPolicy, NewTickets, RefusedSender, SenderPattern, SenderPolicy,
@@ -60,6 +63,7 @@ pub use message::{
     DeliveryReport, FailedRecipient, Header, Link, Message, OverLimit,
 };
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
+pub use pairs::{MAX_PAIRS, pairs};
 pub use parse::{
     NO_AUTHSERV_ID, ParseLimits, arrived_ms, message_id, parse, stated_times_ms,
     synthetic_message_id,

@@ -22,6 +22,8 @@ thread_local! {
     static MAIL: Cell<Option<NonNull<Message>>> = const { Cell::new(None) };
     /// The tenant of the mail.
     static TENANT: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The mail's labels with their values, once a script has asked for one.
+    static PAIRS: RefCell<Option<Vec<(String, String)>>> = const { RefCell::new(None) };
     /// The results of checks on a field's text so far: (field, pattern, found).
     static TRAITS: RefCell<Vec<(String, &'static str, bool)>> = const { RefCell::new(Vec::new()) };
 }
@@ -31,6 +33,7 @@ pub fn lend<'m>(message: &'m Message, tenant: &str) -> Loan<'m> {
     MAIL.set(Some(NonNull::from(message)));
     TENANT.set(tenant.to_owned());
     TRAITS.with_borrow_mut(Vec::clear);
+    PAIRS.set(None);
     Loan { _message: message }
 }
 
@@ -79,9 +82,7 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     })?;
     put.function("attachmentBytes", attachment_bytes)?;
     put.function("labelled", |ctx: Ctx<'js>, label: Text| {
-        mail(&ctx, |mail| {
-            OrNull(layout::labelled(&mail.text(), &label.0).map(str::to_owned))
-        })
+        mail(&ctx, |mail| OrNull(labelled(mail, &label.0)))
     })?;
     put.function("section", |ctx: Ctx<'js>, from: Text, to: Option<Text>| {
         mail(&ctx, |mail| {
@@ -97,7 +98,7 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
             // There is no table before the first.
             mail.html()
                 .filter(|_| number >= 0.0)
-                .map(|html| layout::table(&html, number as usize))
+                .map(|html| postroom_html::table(&html, number as usize))
                 .unwrap_or_default()
         })
     })?;
@@ -467,6 +468,16 @@ pub fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'j
         list.set(index, captured(ctx, captures)?)?;
     }
     Ok(list.into_value())
+}
+
+/// Returns the value of a label.
+fn labelled(mail: &Message, label: &str) -> Option<String> {
+    let text = mail.text();
+    PAIRS.with_borrow_mut(|pairs| {
+        let pairs =
+            pairs.get_or_insert_with(|| postroom_html::pairs(&text, mail.html().as_deref()));
+        postroom_html::field(pairs, &text, label)
+    })
 }
 
 /// Returns a match in the form of `RegExp.prototype.exec`'s.

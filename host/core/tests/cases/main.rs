@@ -4,6 +4,7 @@ mod authentication;
 mod corpus;
 mod decisions;
 mod hostile;
+mod layouts;
 mod mutations;
 mod redact;
 
