@@ -3,6 +3,7 @@
 pub mod acknowledgement;
 pub mod backoff;
 pub mod classify;
+pub mod clean;
 pub mod clock;
 pub mod complete;
 pub mod context;
@@ -37,6 +38,7 @@ mod touches;
 
 pub use acknowledgement::After;
 pub use backoff::{Backoff, backoff};
+pub use clean::{MAX_CLEAN_BYTES, MAX_CLEAN_ELEMENTS, clean_html};
 pub use clock::{Clock, ClockHand};
 pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
 pub use context::{Client, Context, Thread, ThreadMethod};

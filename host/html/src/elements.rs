@@ -40,6 +40,11 @@ pub enum Element {
     Void,
 }
 
+/// The number of kinds.
+const KINDS: usize = Element::Void as usize + 1;
+const CELLS: [Element; 2] = [Element::Cell, Element::HeaderCell];
+const LISTS: [Element; 2] = [Element::List, Element::NumberedList];
+
 /// One step through a page. Each element that opens also closes, blocks in the reverse order of their opening; elements
 /// without content only open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,7 @@ pub fn elements(html: &str) -> Elements<'_> {
     Elements {
         tokens: tokens(html),
         open: Vec::new(),
+        counts: [0; KINDS],
         deeper: 0,
         hiding: 0,
         due: VecDeque::new(),
@@ -65,6 +71,8 @@ pub fn elements(html: &str) -> Elements<'_> {
 pub struct Elements<'h> {
     tokens: Tokenizer<'h>,
     open: Vec<Open<'h>>,
+    /// How many of each kind are open, so that most searches need not look at them.
+    counts: [usize; KINDS],
     /// How many elements are open beyond the limit.
     deeper: usize,
     /// How many open elements hide their content.
@@ -137,10 +145,6 @@ impl Element {
         matches!(self, Self::Break | Self::Rule | Self::Image | Self::Void)
     }
 
-    fn is_list(self) -> bool {
-        matches!(self, Self::List | Self::NumberedList)
-    }
-
     /// Returns whether end tags of what is outside of it do not reach into it.
     fn is_boundary(self) -> bool {
         self == Self::Table || self.is_cell()
@@ -191,8 +195,7 @@ impl<'h> Elements<'h> {
             return;
         }
         if element.is_cell()
-            && let Some(outer) =
-                self.innermost(|it| matches!(it, Element::Table | Element::RowGroup | Element::Row))
+            && let Some(outer) = self.innermost(&[Element::Table, Element::RowGroup, Element::Row])
             && self.open[outer].element != Element::Row
         {
             self.push(Element::Row, "tr", tag, Style::default());
@@ -215,6 +218,7 @@ impl<'h> Elements<'h> {
         let inherited = inherited && element != Element::Table;
         let shown = self.hiding == 0 && !style.hides;
         self.hiding += usize::from(style.hides);
+        self.counts[element as usize] += 1;
         self.open.push(Open {
             element,
             name,
@@ -230,37 +234,31 @@ impl<'h> Elements<'h> {
 
     /// Closes the elements whose end tags may be left out before this one.
     fn close_implied(&mut self, element: Element) {
-        let innermost = |wanted: fn(Element) -> bool| self.within_cell(wanted);
+        use Element::{Definition, Definitions, HeaderCell, Item, Row, RowGroup, Table, Term};
+        let is = |at: usize, wanted: Element| self.open[at].element == wanted;
         let ended = match element {
-            Element::Item => innermost(|it| it == Element::Item || it.is_list())
-                .filter(|at| self.open[*at].element == Element::Item),
-            Element::Term | Element::Definition => innermost(|it| {
-                matches!(
-                    it,
-                    Element::Term | Element::Definition | Element::Definitions
-                )
-            })
-            .filter(|at| self.open[*at].element != Element::Definitions),
-            Element::Heading => innermost(|it| it == Element::Heading),
-            Element::Row => self
-                .innermost(|it| matches!(it, Element::Table | Element::RowGroup))
-                .map(|at| at + 1),
-            Element::RowGroup => self.innermost(|it| it == Element::Table).map(|at| at + 1),
-            Element::Cell | Element::HeaderCell => self
-                .innermost(|it| matches!(it, Element::Table | Element::RowGroup | Element::Row))
-                .map(|at| at + 1),
+            Item => self
+                .within_cell(&[Item, LISTS[0], LISTS[1]])
+                .filter(|at| is(*at, Item)),
+            Term | Definition => self
+                .within_cell(&[Term, Definition, Definitions])
+                .filter(|at| !is(*at, Definitions)),
+            Element::Heading => self.within_cell(&[Element::Heading]),
+            Row => self.innermost(&[Table, RowGroup]).map(|at| at + 1),
+            RowGroup => self.innermost(&[Table]).map(|at| at + 1),
+            Element::Cell | HeaderCell => self.innermost(&[Table, RowGroup, Row]).map(|at| at + 1),
             _ => None,
         };
         if let Some(at) = ended {
             self.close_down_to(at);
         }
         if element == Element::Anchor
-            && let Some(at) = self.within_cell(|it| it == Element::Anchor)
+            && let Some(at) = self.within_cell(&[Element::Anchor])
         {
             self.end_inline(at);
         }
         if (element.is_block() && !element.is_cell() || element == Element::Rule)
-            && let Some(at) = self.within_cell(|it| it == Element::Paragraph)
+            && let Some(at) = self.within_cell(&[Element::Paragraph])
         {
             self.close_down_to(at);
         }
@@ -279,19 +277,16 @@ impl<'h> Elements<'h> {
             self.deeper -= 1;
             return;
         }
+        let inside_table = |wanted: [Element; 2]| {
+            self.innermost(&[wanted[0], wanted[1], Element::Table])
+                .filter(|at| self.open[*at].element != Element::Table)
+        };
         let found = match element {
-            Element::Cell | Element::HeaderCell => self
-                .innermost(|it| it.is_cell() || it == Element::Table)
-                .filter(|at| self.open[*at].element.is_cell()),
-            Element::Row => self
-                .innermost(|it| matches!(it, Element::Row | Element::Table))
-                .filter(|at| self.open[*at].element == Element::Row),
-            Element::RowGroup => self
-                .innermost(|it| matches!(it, Element::RowGroup | Element::Table))
-                .filter(|at| self.open[*at].element == Element::RowGroup),
-            Element::Table => self.innermost(|it| it == Element::Table),
-            Element::Heading => self.within_cell(|it| it == Element::Heading),
-            Element::List | Element::NumberedList => self.within_cell(Element::is_list),
+            Element::Cell | Element::HeaderCell => inside_table(CELLS),
+            Element::Row | Element::RowGroup => inside_table([element; 2]),
+            Element::Table => self.innermost(&[Element::Table]),
+            Element::Heading => self.within_cell(&[Element::Heading]),
+            Element::List | Element::NumberedList => self.within_cell(&LISTS),
             _ => self.named(element, tag.name),
         };
         match found {
@@ -306,20 +301,35 @@ impl<'h> Elements<'h> {
         }
     }
 
-    fn innermost(&self, wanted: impl Fn(Element) -> bool) -> Option<usize> {
-        self.open.iter().rposition(|open| wanted(open.element))
+    /// Returns the innermost open element of some kinds.
+    fn innermost(&self, wanted: &[Element]) -> Option<usize> {
+        if !self.has_any(wanted) {
+            return None;
+        }
+        self.open
+            .iter()
+            .rposition(|open| wanted.contains(&open.element))
     }
 
-    /// Returns the innermost open element of a kind, if no cell or table is between.
-    fn within_cell(&self, wanted: impl Fn(Element) -> bool) -> Option<usize> {
-        let at = self
-            .open
-            .iter()
-            .rposition(|open| !open.ended && wanted(open.element) || open.element.is_boundary())?;
-        wanted(self.open[at].element).then_some(at)
+    /// Returns the innermost open element of some kinds, if no cell or table is between.
+    fn within_cell(&self, wanted: &[Element]) -> Option<usize> {
+        if !self.has_any(wanted) {
+            return None;
+        }
+        let at = self.open.iter().rposition(|open| {
+            !open.ended && wanted.contains(&open.element) || open.element.is_boundary()
+        })?;
+        wanted.contains(&self.open[at].element).then_some(at)
+    }
+
+    fn has_any(&self, wanted: &[Element]) -> bool {
+        wanted.iter().any(|it| self.counts[*it as usize] > 0)
     }
 
     fn named(&self, element: Element, name: &str) -> Option<usize> {
+        if !self.has_any(&[element]) {
+            return None;
+        }
         let is = |open: &Open<'_>| {
             !open.ended && open.element == element && open.name.eq_ignore_ascii_case(name)
         };
@@ -334,6 +344,7 @@ impl<'h> Elements<'h> {
         while self.open.len() > at
             && let Some(open) = self.open.pop()
         {
+            self.counts[open.element as usize] -= 1;
             self.hiding -= usize::from(open.hides);
             if open.shown && !open.ended {
                 self.due.push_back(Event::Close(open.element));
