@@ -40,6 +40,22 @@ pub(crate) fn to_text(html: &str, most: usize) -> String {
     writer.finish()
 }
 
+/// Returns whether a text says the same as the text of a page: the same words, whatever signs and URLs are between.
+pub(crate) fn has_same_words(text: &str, of_page: &str) -> bool {
+    words(text).eq(words(of_page))
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_url = |word: &&str| {
+        ["http:", "https:", "mailto:", "tel:"]
+            .into_iter()
+            .any(|scheme| word.starts_with(scheme))
+    };
+    text.split_whitespace()
+        .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()))
+        .filter(move |word| !word.is_empty() && !is_url(word))
+}
+
 #[derive(Default)]
 struct Writer {
     out: String,
