@@ -31,7 +31,7 @@ pub struct Tag<'h> {
     /// As written; empty for `<!` and `<?`.
     pub name: &'h str,
     pub is_closing: bool,
-    /// What follows the name, as written.
+    /// The rest of the tag, as written.
     source: &'h str,
 }
 

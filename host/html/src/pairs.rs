@@ -67,8 +67,8 @@ fn without_urls(value: &mut String) {
     }
 }
 
-/// Returns the value of a label: of the first pair with it, or else the text after it on the first line that begins with it,
-/// for labels that contain a colon themselves. Case, and the label's colon and markup, are ignored.
+/// Returns the value of a label: the first pair's, or else the text after the label on the first line that begins with it,
+/// for labels that contain a colon themselves. Case is ignored, and so are the label's colon and markup.
 pub fn field(pairs: &[Pair], text: &str, label: &str) -> Option<String> {
     let wanted = key(label);
     if wanted.is_empty() {
@@ -557,7 +557,7 @@ mod tests {
         assert_eq!(pairs(&text, None).len(), MAX_PAIRS);
         let html = format!("<table>{}</table>", "<tr><td>c<td>d".repeat(MAX_PAIRS + 5));
         assert_eq!(pairs("a: b", Some(&html)).len(), MAX_PAIRS);
-        // A label beyond the limit is found all the same.
+        // A label beyond the limit is still found.
         let text = text + "late: x";
         assert_eq!(value(&text, "late").as_deref(), Some("x"));
     }
