@@ -71,9 +71,9 @@ interface Mail {
   findAll(field: Field, pattern: string | RegExp): Match[];
 
   /**
-   * Returns the value beside a label: of a line `LABEL: value` or `LABEL = value`, or of a row of a two-column table; `""` if there is
-   * nothing beside it. The first one counts. Case, dots before the colon, and bullets, quote marks and Markdown before the label
-   * are ignored.
+   * Returns the value of a label, or `""` if the label has none: of `LABEL: value`, `LABEL = value`, a value below its label, or a row
+   * of a two-column table of the HTML. The first such label counts. Case, dots before the colon, Markdown, and bullets and quote marks
+   * before the label are ignored.
    */
   field(label: string): string | null;
   /** Returns all labels and values that `field` finds, in order. */
@@ -86,8 +86,8 @@ interface Mail {
    */
   section(from: string, to?: string): string | null;
   /**
-   * Returns the rows of one table of the HTML, with cells as plain text. Tables are counted from 0. The result is empty if there is
-   * no such table. A cell over several columns or rows counts once; a table inside a cell counts as a separate table.
+   * Returns the rows of one table of the HTML, with cells as plain text. Tables are counted from 0, without hidden ones. The result
+   * is empty if there is no such table. A cell over several columns or rows counts once; a table inside a cell counts as a separate table.
    */
   table(number?: number): string[][];
 }

@@ -5,6 +5,7 @@ pub mod alert_state;
 pub mod attribution;
 pub mod backoff;
 pub mod classify;
+pub mod clean;
 pub mod clock;
 pub mod complete;
 pub mod context;
@@ -23,12 +24,14 @@ pub mod harmless;
 pub mod hours;
 pub mod identity;
 pub mod limits;
+pub mod links;
 pub mod lookup;
 pub mod mailbox;
 pub mod mailbox_policy;
 pub mod message;
 mod named;
 pub mod outgoing;
+pub mod pairs;
 pub mod parse;
 mod position;
 pub mod raw;
@@ -44,6 +47,7 @@ pub use acknowledgement::After;
 pub use alert_state::AlertPolicy;
 pub use attribution::{AttributeBy, Clients, Contacts, Staff};
 pub use backoff::{Backoff, backoff};
+pub use clean::{MAX_CLEAN_BYTES, MAX_CLEAN_ELEMENTS, clean_html};
 pub use clock::{Clock, ClockHand};
 pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
 pub use context::{
@@ -65,6 +69,7 @@ pub use identity::{InstallationSecret, MailIdentity, ServiceAlertIdentity};
 pub use limits::{
     Grants, KEPT_GENERATION_BYTES, KEPT_GENERATIONS, LOADED_BYTES, Limits, StrikeLimits, TestLimits,
 };
+pub use links::{MAX_LINKS, links};
 pub use mailbox::MailboxState;
 pub use mailbox_policy::{
     MAILBOX_RULE, MailboxPolicy, NewTickets, RefusedSender, SenderPattern, SenderPolicy,
@@ -74,6 +79,7 @@ pub use message::{
     DeliveryReport, FailedRecipient, Header, Link, Message, OverLimit,
 };
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
+pub use pairs::{MAX_PAIRS, pairs};
 pub use parse::{
     NO_AUTHSERV_ID, ParseLimits, arrived_ms, message_id, parse, stated_times_ms,
     synthetic_message_id,
@@ -92,15 +98,6 @@ pub use touches::Touches;
 pub fn attached_mail(_: &Attachment, _: &ParseLimits) -> Option<Message> {
     None
 }
-pub fn links(_: &Message) -> Vec<Link> {
-    Vec::new()
-}
-pub fn pairs(_: &Message) -> Vec<(String, String)> {
-    Vec::new()
-}
 pub fn reply_html(m: &Message) -> Option<String> {
     m.html.clone()
-}
-pub fn clean_html(h: &str) -> String {
-    h.to_owned()
 }

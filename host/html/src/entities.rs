@@ -10,6 +10,12 @@ const C1: [char; 32] = [
 ];
 /// The most bytes between `&` and `;`: more than the longest name, and room for zeros before a number.
 const LONGEST: usize = 32;
+/// The names that browsers also read without their `;` (WHATWG HTML section 13.5), sorted.
+const LEGACY: &str = "AElig AMP Aacute Acirc Agrave Aring Atilde Auml COPY Ccedil ETH Eacute Ecirc Egrave Euml GT Iacute Icirc Igrave Iuml \
+    LT Ntilde Oacute Ocirc Ograve Oslash Otilde Ouml QUOT REG THORN Uacute Ucirc Ugrave Uuml Yacute aacute acirc acute aelig agrave amp \
+    aring atilde auml brvbar ccedil cedil cent copy curren deg divide eacute ecirc egrave eth euml frac12 frac14 frac34 gt iacute icirc \
+    iexcl igrave iquest iuml laquo lt macr micro middot nbsp not ntilde oacute ocirc ograve ordf ordm oslash otilde ouml para plusmn \
+    pound quot raquo reg sect shy sup1 sup2 sup3 szlig thorn times uacute ucirc ugrave uml uuml yacute yen yuml";
 
 /// Decodes the references of a text. Other text stays unchanged.
 pub fn decode(text: &str) -> String {
@@ -27,16 +33,32 @@ pub fn decode(text: &str) -> String {
 }
 
 /// Returns the character of the reference at the start of a text, and the reference's length in bytes. A number that is not
-/// a character's becomes U+FFFD.
+/// a character's becomes U+FFFD. The `;` may be missing after a number and after an old name, unless letters, digits or `=`
+/// follow, as in the `&copy=2` of an address.
 pub fn reference(text: &str) -> Option<(char, usize)> {
     let inner = text.strip_prefix('&')?;
-    let end = inner.bytes().take(LONGEST + 1).position(|b| b == b';')?;
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'#';
+    let bytes = inner.as_bytes();
+    let end = bytes
+        .iter()
+        .take(LONGEST + 1)
+        .position(|b| !is_name(*b))
+        .unwrap_or(bytes.len());
     let name = &inner[..end];
+    let closed = bytes.get(end) == Some(&b';');
+    if !closed && (end > LONGEST || bytes.get(end) == Some(&b'=')) {
+        return None;
+    }
     let c = match name.strip_prefix('#') {
         Some(number) => numbered(number)?,
-        None => named(name)?,
+        None if closed || is_legacy(name) => named(name)?,
+        None => return None,
     };
-    Some((c, end + 2))
+    Some((c, 1 + end + usize::from(closed)))
+}
+
+fn is_legacy(name: &str) -> bool {
+    name.len() > 1 && LEGACY.split_ascii_whitespace().any(|known| known == name)
 }
 
 /// Returns the character of a name such as `auml`; names are case-sensitive.
@@ -100,12 +122,27 @@ mod tests {
                 "\u{fffd}\u{fffd}\u{fffd}\u{fffd}",
             ),
             (
+                "5&nbsp&copy 2024 &#150 &amp&lt, &ouml\n",
+                "5\u{a0}© 2024 – &<, ö\n",
+            ),
+            (
+                "?a=1&copy=2&reg=3&lt=4 &alpha &notit &ampere",
+                "?a=1&copy=2&reg=3&lt=4 &alpha &notit &ampere",
+            ),
+            (
                 "R&D; &bogus; &toolongtobeany; &#; &#x; &#+1; &NotSubset; &",
                 "R&D; &bogus; &toolongtobeany; &#; &#x; &#+1; &NotSubset; &",
             ),
             ("&ü;&", "&ü;&"),
         ] {
             assert_eq!(decode(written), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn every_old_name_is_known() {
+        for name in LEGACY.split_ascii_whitespace() {
+            assert!(named(name).is_some(), "{name}");
         }
     }
 

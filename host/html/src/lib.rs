@@ -1,14 +1,23 @@
-//! Tokenizes the HTML of mails into tags, texts and character references, for both the host and the guest that runs
-//! scripts.
+//! Reads the HTML and the labelled lines of mails, for both the host and the guest that runs scripts.
 //!
 //! It accepts any text, takes time proportional to its length, and has no dependencies, so that the guest stays small.
+//! [`tokens`] splits a page into tags and texts, [`elements`] pairs the tags and leaves out what is not displayed,
+//! [`table`] and [`pairs`] read the data in it.
 
+mod elements;
 mod entities;
+mod pairs;
+mod style;
+mod tables;
 
+pub use elements::{Element, Elements, Event, MAX_NESTING, elements};
 pub use entities::{decode, named, reference};
+pub use pairs::{MAX_PAIRS, field, pairs};
+pub use style::Style;
+pub use tables::table;
 
 /// Elements whose content is not displayed.
-const HIDDEN: [&str; 5] = ["head", "style", "script", "title", "template"];
+const HIDDEN: [&str; 7] = ["head", "style", "script", "title", "template", "xml", "svg"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token<'h> {
@@ -22,6 +31,8 @@ pub struct Tag<'h> {
     /// As written; empty for `<!` and `<?`.
     pub name: &'h str,
     pub is_closing: bool,
+    /// The rest of the tag, as written.
+    source: &'h str,
 }
 
 /// Returns the tokens of a page in order. Comments and the content of hidden elements are left out.
@@ -49,9 +60,60 @@ struct Missing {
     closing: [bool; HIDDEN.len()],
 }
 
-impl Tag<'_> {
+impl<'h> Tag<'h> {
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// Returns the attributes in order: names and values as written, values without quotes.
+    pub fn attributes(&self) -> Attributes<'h> {
+        Attributes(self.source)
+    }
+
+    /// Returns an attribute's value, its references decoded.
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        self.attributes()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| decode(value))
+    }
+
+    /// Returns whether the tag ends with `/>`.
+    pub fn is_self_closing(&self) -> bool {
+        self.source.ends_with('/')
+    }
+}
+
+pub struct Attributes<'h>(&'h str);
+
+impl<'h> Iterator for Attributes<'h> {
+    type Item = (&'h str, &'h str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let is_space = |c: char| c.is_ascii_whitespace();
+        let rest = self.0.trim_start_matches(|c| is_space(c) || c == '/');
+        if rest.is_empty() {
+            return None;
+        }
+        // A `=` at the start is part of the name.
+        let end = rest
+            .char_indices()
+            .find(|(at, c)| is_space(*c) || *c == '/' || *c == '=' && *at > 0)
+            .map_or(rest.len(), |(at, _)| at);
+        let (name, rest) = rest.split_at(end);
+        let Some(value) = rest.trim_start_matches(is_space).strip_prefix('=') else {
+            self.0 = rest;
+            return Some((name, ""));
+        };
+        let value = value.trim_start_matches(is_space);
+        let (value, rest) = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => {
+                let inner = &value[1..];
+                inner.split_once(quote).unwrap_or((inner, ""))
+            }
+            _ => value.split_at(value.find(is_space).unwrap_or(value.len())),
+        };
+        self.0 = rest;
+        Some((name, value))
     }
 }
 
@@ -72,6 +134,10 @@ impl<'h> Iterator for Tokenizer<'h> {
             if !self.missing.comment_end
                 && let Some(comment) = rest.strip_prefix("<!--")
             {
+                if let Some(empty) = ["<!-->", "<!--->"].iter().find(|it| rest.starts_with(**it)) {
+                    self.at += empty.len();
+                    continue;
+                }
                 match comment.find("-->") {
                     Some(end) => {
                         self.at += 4 + end + 3;
@@ -122,6 +188,7 @@ impl<'h> Tokenizer<'h> {
         let tag = Tag {
             name: &html[start..name_end],
             is_closing,
+            source: &html[name_end..end],
         };
         Some((tag, end + 1))
     }
@@ -158,13 +225,15 @@ fn closing(html: &str, name: &str) -> Option<usize> {
 /// Returns the offset of the `>` outside of the quotes of attributes.
 fn unquoted_end(bytes: &[u8]) -> Option<usize> {
     let mut quote = None;
+    let mut value_follows = false;
     for (offset, b) in bytes.iter().enumerate() {
         match (quote, b) {
             (None, b'>') => return Some(offset),
-            (None, b'"' | b'\'') if bytes[offset - 1] == b'=' => quote = Some(*b),
+            (None, b'"' | b'\'') if value_follows => quote = Some(*b),
             (Some(open), b) if open == *b => quote = None,
             _ => {}
         }
+        value_follows = *b == b'=' || value_follows && b.is_ascii_whitespace();
     }
     None
 }
@@ -205,8 +274,33 @@ mod tests {
             ("<style>td > b { x }</STYLE >a", "[/STYLE] a"),
             ("<script>'</p>'</script>a", "[/script] a"),
             ("<script>a<script>b", "a [script] b"),
+            (
+                "a<!-->b<!--->c<!--[if !mso]><!-->d<!--<![endif]-->",
+                "a b c d",
+            ),
+            ("<a href = \"b > c\">d", "[a] d"),
+            (
+                "<xml><o:x>1</o:x></xml><svg><text>2</text></svg>a",
+                "[/xml] [/svg] a",
+            ),
         ] {
             assert_eq!(read(html), expected, "{html}");
+        }
+    }
+
+    #[test]
+    fn attributes_as_browsers_read_them() {
+        for (tag, expected) in [
+            ("<a href=b c>", vec![("href", "b"), ("c", "")]),
+            ("<a HREF = 'b c'd=\"\"/>", vec![("HREF", "b c"), ("d", "")]),
+            ("<a =b=c / e='>", vec![("=b", "c"), ("e", "")]),
+            ("<a ü=é/x>", vec![("ü", "é/x")]),
+            ("<a>", vec![]),
+        ] {
+            let Some(Token::Tag(found)) = tokens(tag).next() else {
+                panic!("{tag}");
+            };
+            assert_eq!(found.attributes().collect::<Vec<_>>(), expected, "{tag}");
         }
     }
 

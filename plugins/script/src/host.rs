@@ -24,6 +24,8 @@ thread_local! {
     static OPENED: RefCell<Vec<Message>> = const { RefCell::new(Vec::new()) };
     /// The tenant of the mail.
     static TENANT: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The labels of a mail with their values, once a script has asked for one.
+    static PAIRS: RefCell<Option<(u32, Vec<(String, String)>)>> = const { RefCell::new(None) };
     static TRAITS: RefCell<Vec<Trait>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -40,6 +42,7 @@ pub fn lend<'m>(message: &'m Message, tenant: &str) -> Loan<'m> {
     MAIL.set(Some(NonNull::from(message)));
     TENANT.set(tenant.to_owned());
     TRAITS.with_borrow_mut(Vec::clear);
+    PAIRS.set(None);
     Loan { _message: message }
 }
 
@@ -119,9 +122,7 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
         opened(&ctx, at, Message::forwarded)
     })?;
     put.function("labelled", |ctx: Ctx<'js>, at: u32, label: Text| {
-        mail(&ctx, at, |mail| {
-            OrNull(layout::labelled(&mail.text(), &label.0).map(str::to_owned))
-        })
+        mail(&ctx, at, |mail| OrNull(labelled(at, mail, &label.0)))
     })?;
     put.function(
         "section",
@@ -140,7 +141,7 @@ pub fn functions<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
             // There is no table before the first.
             mail.html()
                 .filter(|_| number >= 0.0)
-                .map(|html| layout::table(&html, number as usize))
+                .map(|html| postroom_html::table(&html, number as usize))
                 .unwrap_or_default()
         })
     })?;
@@ -577,6 +578,19 @@ pub fn all_matched<'js>(ctx: &Ctx<'js>, found: Vec<Captures>) -> Result<Value<'j
         list.set(index, captured(ctx, captures)?)?;
     }
     Ok(list.into_value())
+}
+
+/// Returns the value of a label.
+fn labelled(at: u32, mail: &Message, label: &str) -> Option<String> {
+    PAIRS.with_borrow_mut(|known| {
+        let pairs = match known.take() {
+            Some((of, pairs)) if of == at => pairs,
+            _ => mail.pairs(),
+        };
+        let value = postroom_html::field(&pairs, &mail.text(), label);
+        *known = Some((at, pairs));
+        value
+    })
 }
 
 /// Returns a match in the form of `RegExp.prototype.exec`'s.

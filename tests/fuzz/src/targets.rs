@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use postroom_core::reply::new_words;
-use postroom_core::{ParseLimits, message_id, parse, stated_times_ms};
+use postroom_core::{
+    MAX_LINKS, MAX_PAIRS, ParseLimits, clean_html, links, message_id, pairs, parse, stated_times_ms,
+};
 use postroom_sandbox::Bundle;
 use postroom_sandbox::lex::{Kind, Lexer, text_value};
 
@@ -104,18 +106,21 @@ fn mime(bytes: &[u8]) {
         assert!(mail.reply.len() <= mail.text.len());
         let html = mail.html.as_ref().map_or(0, String::len);
         assert!(html <= limits.html_bytes + CUT_BYTES);
+        assert!(links(&mail).len() <= MAX_LINKS);
+        assert!(pairs(&mail).len() <= MAX_PAIRS);
     }
     if let Some(id) = message_id(bytes) {
         assert_eq!(id, parse(&raw, &ParseLimits::default(), &[]).message_id);
     }
 }
 
-/// HTML to text: within the limit, and without characters that HTML does not show.
+/// HTML to text: within the limit. Clean HTML: no script.
 fn html(bytes: &[u8]) {
     let html = String::from_utf8_lossy(bytes);
     for most in [100, 64 * 1024] {
         postroom_core::fuzz::html_to_text(&html, most);
     }
+    assert!(!clean_html(&html).contains("<script"));
 }
 
 /// New text of a reply: lines of the text, and not empty unless the text is.

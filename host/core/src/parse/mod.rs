@@ -476,7 +476,7 @@ impl<'l> Content<'l> {
             } else {
                 let derived = html::to_text(&page, most);
                 // Careless senders put both forms side by side in a multipart/mixed.
-                if !text.split_whitespace().eq(derived.split_whitespace()) {
+                if !html::has_same_words(&text, &derived) {
                     append(&mut text, derived);
                 }
             }

@@ -6,6 +6,7 @@ mod corpus;
 mod decisions;
 mod headers;
 mod hostile;
+mod layouts;
 mod mutations;
 mod params;
 mod redact;

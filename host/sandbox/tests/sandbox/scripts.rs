@@ -63,6 +63,73 @@ fn an_attachment_reads_as_the_text_does() {
     }
 }
 
+/// Mails of programs, whose labels and tables a rule reads.
+#[test]
+fn labels_and_tables_of_reports() {
+    for (case, expression, expected) in [
+        (
+            "backup-duplicati-labels",
+            "['ParsedResult', 'duration:', 'Interrupted', 'Errors', 'Nothing'].map(l => mail.field(l)).join('|')",
+            "Error|00:30:23|False|[|",
+        ),
+        (
+            "backup-xen-orchestra-cut-emoji",
+            "[mail.field('Error'), mail.field('**Mode**')].join('|')",
+            "no space left on device|full",
+        ),
+        (
+            "monitor-cacti-style-in-body",
+            "JSON.stringify([mail.table(0), mail.table(1)])",
+            r#"[[["Description","Hostname"],["Core switch hall 2","192.0.2.77"],["UPS cellar","192.0.2.80"]],[]]"#,
+        ),
+        (
+            "layout-m365-service-health",
+            "mail.field('id') + mail.field('Status:')",
+            "EX1184502Service degradation",
+        ),
+        ("layout-hp-printer", "mail.field('Host name')", "NPI4A11"),
+        (
+            "layout-prtg",
+            "mail.field('Device')",
+            "Firewall (198.51.100.1)",
+        ),
+        (
+            "layout-datto-alert",
+            "mail.field('Agent')",
+            "SRV-FS01 (192.0.2.14)",
+        ),
+        (
+            "layout-table-beside-text",
+            "mail.field('Organization')",
+            "Globex",
+        ),
+        (
+            "layout-keys-and-values-text",
+            "mail.field('主机') + mail.field('exit_code')",
+            "srv-上海3",
+        ),
+    ] {
+        let path = format!(
+            "{}/../../tests/cases/mail/{case}/mail.eml",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let raw = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let text =
+            format!("export function decide(mail) {{ return ignore(String({expression})) }}");
+        let run = script(&text).unwrap().decide(
+            &parsed(&raw),
+            &context(),
+            Arc::new(Shelf::default()),
+            Arc::new(NoLookup),
+        );
+        let verdict = run.verdict.unwrap().unwrap();
+        assert!(
+            matches!(&verdict[..], [Action::Ignore { reason }] if reason == expected),
+            "{case} {expression}: {verdict:?}"
+        );
+    }
+}
+
 #[test]
 fn matches_on_the_host() {
     assert_eq!(says("mail.match('text', 'job=(\\\\w+)')[1]"), "nightly");
