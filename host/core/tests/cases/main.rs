@@ -3,6 +3,7 @@
 mod authentication;
 mod corpus;
 mod decisions;
+mod figures;
 mod hostile;
 mod mutations;
 mod redact;
