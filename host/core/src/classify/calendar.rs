@@ -1,9 +1,13 @@
 //! Tells an invitation, or the answer to one, from a mail in which a person also writes.
 
+use std::collections::HashSet;
+
 use crate::message::Message;
 
 /// How much of a calendar part is read.
 const PART_BYTES: usize = 64 * 1024;
+/// How much of the text is searched for words.
+const TEXT_BYTES: usize = 16 * 1024;
 /// Fewer words than these are a program's.
 const WORDS_MIN: usize = 4;
 
@@ -29,7 +33,7 @@ pub(super) fn method(mail: &Message) -> Option<String> {
 pub(super) fn has_words(mail: &Message) -> bool {
     let known = known_words(mail);
     let mut words = 0;
-    for line in mail.reply.lines() {
+    for line in mail.reply[..mail.reply.floor_char_boundary(TEXT_BYTES)].lines() {
         let line = line.trim();
         if line.chars().filter(|c| *c == '_').count() > 10 {
             // The block with which a meeting is joined.
@@ -47,7 +51,7 @@ pub(super) fn has_words(mail: &Message) -> bool {
     words >= WORDS_MIN
 }
 
-fn known_words(mail: &Message) -> Vec<String> {
+fn known_words(mail: &Message) -> HashSet<String> {
     let mut text = mail.subject.clone();
     let mut add = |more: &str| {
         text.push(' ');

@@ -1,6 +1,6 @@
 //! What a bounce reports: the fields of RFC 3464 first, then the server's own words, then the copy of the mail that came back.
 
-use super::notice::Notice;
+use super::notice::{Notice, copied_field};
 use crate::message::{Attachment, DeliveryReport, FailedRecipient, Message};
 use crate::parse;
 
@@ -154,7 +154,11 @@ pub(super) fn report(
     let mut recipients = std::mem::take(&mut status.failed);
     if recipients.is_empty() && !status.reached {
         let told = notice.recipients(mail);
-        for email in named.iter().filter_map(|email| address(email)) {
+        for email in named
+            .iter()
+            .take(RECIPIENTS_MAX)
+            .filter_map(|email| address(email))
+        {
             let same = told.iter().find(|one| same_address(&one.email, &email));
             add(
                 &mut recipients,
@@ -183,6 +187,14 @@ fn original_id(mail: &Message, status: &Status, notice: &Notice<'_>) -> Option<S
         .find_map(|bytes| parse::message_id(trim_blank_lines(bytes)))
         .or_else(|| status.message_id.clone())
         .or_else(|| notice.original_id())
+        .or_else(|| {
+            let mut texts = mail
+                .attachments
+                .iter()
+                .filter(|part| part.content_type == "text/plain");
+            let text = String::from_utf8_lossy(head(&texts.next()?.bytes));
+            first_id(copied_field(&text, "message-id:")?)
+        })
         .or_else(|| mail.references.first().cloned())
         .or_else(|| {
             let value = mail
@@ -327,8 +339,12 @@ pub(super) fn first_id(value: &str) -> Option<String> {
     parse::message_ids(value.as_bytes()).into_iter().next()
 }
 
-fn head(bytes: &[u8]) -> &[u8] {
-    &bytes[..bytes.len().min(PART_BYTES)]
+/// Returns what is read of a part: whole lines.
+pub(super) fn head(bytes: &[u8]) -> &[u8] {
+    match bytes.get(..PART_BYTES) {
+        Some(head) => &head[..memchr::memrchr(b'\n', head).unwrap_or(PART_BYTES)],
+        None => bytes,
+    }
 }
 
 fn trim_blank_lines(bytes: &[u8]) -> &[u8] {

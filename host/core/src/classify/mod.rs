@@ -27,16 +27,16 @@ const REASON_CHARS: usize = 80;
 /// 1. bounce: a delivery status (RFC 3464) that reports a failure or a delay, X-Failed-Recipients, Exchange's mark, a
 ///    mailer daemon for a sender, or a server's words about a failure from a sender who is not a person;
 /// 2. calendar: a part with a method of RFC 5546, without words of a person;
-/// 3. auto-reply: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply and its kin, Precedence `auto_reply`, a read receipt
+/// 3. machine: a server's report that a mail was delivered;
+/// 4. auto-reply: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply and its kin, Precedence `auto_reply`, a read receipt
 ///    (RFC 8098), a challenge, or the subject of an out-of-office notice together with any mark of a machine;
-/// 4. machine, by a strong mark: a delivery status without a failure, any other Auto-Submitted but `no`, or the X-Mailer or a
-///    header of a known monitoring, backup, scheduling, telephone or ticket program. Such mails often say `Precedence: bulk`
-///    too, and are no list;
-/// 5. auto-reply: a null return path, unless a program for people wrote the mail;
-/// 6. list: List-Id, List-Post, List-Unsubscribe (RFC 2919, 2369), Precedence `list`, `bulk` or `junk`;
-/// 7. machine, by a weak mark: X-Auto-Response-Suppress `All`, X-Loop, a no-reply or postmaster address, the account of a
+/// 5. machine, by a strong mark: any other Auto-Submitted but `no`, or the X-Mailer or a header of a known monitoring, backup,
+///    scheduling, telephone or ticket program. Such mails often say `Precedence: bulk` too, and are no list;
+/// 6. auto-reply: a null return path, or Precedence `bulk` on an answer from no list, unless a program for people wrote it;
+/// 7. list: List-Id, List-Post, List-Unsubscribe (RFC 2919, 2369), Precedence `list`, `bulk` or `junk`;
+/// 8. machine, by a weak mark: X-Auto-Response-Suppress `All`, X-Loop, a no-reply or postmaster address, the account of a
 ///    program such as root, another report;
-/// 8. person.
+/// 9. person.
 ///
 /// X-Auto-Response-Suppress alone is no mark: Exchange adds it to people's mail that passes a group.
 pub(crate) fn judge(mail: &mut Message) {
@@ -97,8 +97,10 @@ struct Judged {
 enum Sender {
     /// The daemon that returns mail.
     Daemon,
-    /// A mail server, or nobody (`From: <>`).
+    /// A mail server.
     Server,
+    /// No address, as in `From: <>`.
+    Nobody,
     /// An address that takes no replies, or of a program.
     Program,
     /// An address with a name that is not a server's.
@@ -154,8 +156,8 @@ impl<'m> Case<'m> {
         let success = by_status.or_else(|| self.reports_success());
         let (classification, reason) = None
             .or_else(|| Some((Classification::Calendar, self.calendar()?)))
-            .or_else(|| Some((Classification::AutoReply, self.auto_reply()?)))
             .or_else(|| Some((Classification::Machine, success?)))
+            .or_else(|| Some((Classification::AutoReply, self.auto_reply()?)))
             .or_else(|| Some((Classification::Machine, self.marks.machine.clone()?)))
             .or_else(|| Some((Classification::AutoReply, self.answers_quietly()?)))
             .or_else(|| Some((Classification::List, self.marks.list.clone()?)))
@@ -211,31 +213,36 @@ impl<'m> Case<'m> {
 
     /// Judges by the words of subject and text, which people can write too: none of them suffices alone.
     fn bounce_by_words(&self, from_server: bool) -> Option<String> {
-        let subject = self.names_failure();
-        let named = self.sender == Sender::Named;
         let reason = |mark: &str| Some(format!("{mark}, with {}", self.who()));
-        if from_server || subject && self.sender == Sender::Program {
-            if subject && (!named || self.unattended()) {
-                return reason("subject of a failure notice");
-            }
-            if !named && self.notice.reports_failure() {
-                return reason("words of a failure notice");
-            }
-            let quoted = self.mail.attachments.iter().any(delivery::is_copy);
-            if self.unattended()
-                && !named
-                && self.marks.auto_reply.is_none()
-                && (quoted || self.notice.has_code() && self.notice.names_an_address())
-            {
-                return reason("the answer of a mail server");
-            }
+        let subject = self.names_failure();
+        if subject && self.unattended() {
+            return reason("subject of a failure notice");
+        }
+        if self.sender == Sender::Named || self.marks.client {
             return None;
+        }
+        let machine = from_server || matches!(self.sender, Sender::Nobody | Sender::Program);
+        if subject && machine {
+            return reason("subject of a failure notice");
+        }
+        if from_server && self.notice.reports_failure() {
+            return reason("words of a failure notice");
+        }
+        let copied = self.mail.attachments.iter().any(delivery::is_copy);
+        if self.unattended()
+            && self.marks.auto_reply.is_none()
+            && (copied || self.notice.has_code() && self.notice.names_an_address())
+        {
+            return reason("the answer of a mail server");
+        }
+        if copied && self.notice.opens_with_failure() {
+            return reason("words of a failure notice and the mail that came back");
         }
         let said = || match self.marks.list {
             Some(_) => self.notice.opens_with_failure(),
             None => self.notice.reports_failure(),
         };
-        if subject && !named && !self.marks.client && said() {
+        if subject && said() {
             return reason("subject and words of a failure notice");
         }
         None
@@ -442,22 +449,16 @@ fn sender(mail: &Message) -> (Sender, String) {
     };
     let name = name.to_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    let server = SERVERS.contains(&local) || local.starts_with("microsoftexchange");
     let sender = if DAEMONS.contains(&local) || any(DAEMON_NAMES) {
         Sender::Daemon
-    } else if local == "postmaster" || email.is_empty() || local.starts_with("microsoftexchange") {
+    } else if email.is_empty() && !any(SERVER_NAMES) && !server {
+        Sender::Nobody
+    } else if server || any(SERVER_NAMES) {
         Sender::Server
     } else if PROGRAM_ACCOUNTS.contains(&local) || is_no_reply(email) {
         Sender::Program
-    } else if any(SERVER_NAMES) {
-        Sender::Server
-    } else if SERVERS.contains(&local) {
-        // A person may read and write from such an address.
-        if name.is_empty() {
-            Sender::Bare
-        } else {
-            Sender::Named
-        }
-    } else if name.is_empty() || name.contains('@') {
+    } else if name.is_empty() || name.contains('@') || name == local || name == "administrator" {
         Sender::Bare
     } else {
         Sender::Named

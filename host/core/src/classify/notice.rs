@@ -95,18 +95,7 @@ impl<'m> Notice<'m> {
 
     /// Returns the Message-ID in the headers that the text repeats.
     pub(super) fn original_id(&self) -> Option<String> {
-        const NAME: &str = "message-id:";
-        let lines: Vec<&str> = self.text.lines().collect();
-        lines.iter().enumerate().find_map(|(at, line)| {
-            let line = line.trim_start_matches([' ', '\t', '>', '|', '*']);
-            let begins = line.len() >= NAME.len()
-                && line.as_bytes()[..NAME.len()].eq_ignore_ascii_case(NAME.as_bytes());
-            let value = begins.then(|| line[NAME.len()..].trim())?;
-            if value.is_empty() {
-                return delivery::first_id(lines.get(at + 1)?);
-            }
-            delivery::first_id(value)
-        })
+        delivery::first_id(copied_field(self.text, "message-id:")?)
     }
 
     /// Returns the failed recipients that the text names: the addresses at the start of a line if there are any, else every
@@ -116,6 +105,7 @@ impl<'m> Notice<'m> {
         let mut first = Vec::new();
         let mut all = Vec::new();
         let mut own = Vec::new();
+        let mut bare = Vec::new();
         let mut heading = false;
         let mut open: Option<usize> = None;
         for line in self.own().lines() {
@@ -133,11 +123,8 @@ impl<'m> Notice<'m> {
                 open = (at < first.len()).then_some(at);
             } else if let Some(one) = open.and_then(|at| first.get_mut(at)) {
                 explain(one, line, delay);
-            } else if heading
-                && let Some(email) = bare_name(line, mail)
-                && first.is_empty()
-            {
-                add(&mut all, told(email, "", delay));
+            } else if heading && let Some(email) = bare_name(line, mail) {
+                add(&mut bare, told(email, "", delay));
             }
             for email in addresses(line) {
                 let group = if is_of_server(&email, mail) {
@@ -151,16 +138,43 @@ impl<'m> Notice<'m> {
                 };
                 add(group, told(email, line, delay));
             }
-            heading = line.trim_end().ends_with([':', '-', '：']);
+            heading = line.trim_end().ends_with([':', '：'])
+                && contains_any(&line.to_lowercase(), &["following", "recipient", "address"]);
         }
         let ours = |one: &FailedRecipient| is_of_mail(&one.email, mail);
         if first.iter().any(|one| !ours(one)) {
             first.retain(|one| !ours(one));
         }
-        [first, all, own]
+        if let Some(found) = [first, bare, all, own]
             .into_iter()
             .find(|found| !found.is_empty())
-            .unwrap_or_default()
+        {
+            return self.with_status(found, delay);
+        }
+        // A server that names nobody returns a mail that does.
+        let copy = mail.attachments.iter().find(|part| delivery::is_copy(part));
+        let copy = copy.map(|part| String::from_utf8_lossy(delivery::head(&part.bytes)));
+        let to = copied_field(copy.as_deref().unwrap_or(self.text), "to:").unwrap_or("");
+        let mut named = addresses(to).into_iter();
+        match (named.next(), named.next()) {
+            (Some(email), None) if !is_of_mail(&email, mail) => vec![told(email, "", delay)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Gives the only recipient the status that the text states elsewhere.
+    fn with_status(&self, mut found: Vec<FailedRecipient>, delay: bool) -> Vec<FailedRecipient> {
+        if let [one] = found.as_mut_slice()
+            && one.status.is_none()
+            && let Some(line) = self.own().lines().find(|line| {
+                line.len() <= LINE_BYTES
+                    && (reply_code(line).is_some()
+                        || enhanced(line).is_some_and(|status| !status.starts_with('2')))
+            })
+        {
+            note_status(one, line, delay);
+        }
+        found
     }
 
     /// Returns the server's own words: the text above the copy of the returned mail.
@@ -193,6 +207,25 @@ impl<'m> Notice<'m> {
                 })
         })
     }
+}
+
+/// Returns the value of the first line that begins with `name`, or the line below if it stands there alone.
+pub(super) fn copied_field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let line = line.trim_start_matches([' ', '\t', '>', '|', '*']);
+        let begins = line.len() >= name.len()
+            && line.as_bytes()[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+        if begins {
+            let value = line[name.len()..].trim();
+            return if value.is_empty() {
+                lines.next()
+            } else {
+                Some(value)
+            };
+        }
+    }
+    None
 }
 
 /// Returns where the copy of the returned mail begins: at a line that announces it, or at its headers.
@@ -257,12 +290,18 @@ fn leading_address(line: &str) -> Option<(String, &str)> {
     Some((address(word)?, after))
 }
 
-/// Returns every address of a line.
+/// Returns every address of a line but those behind `from`.
 fn addresses(line: &str) -> Vec<String> {
+    let mut before = "";
     line.split(|c: char| {
         c.is_whitespace() || "<>()[],;:\"'|=".contains(c) || c == '\u{a0}' || is_wide_sign(c)
     })
-    .filter(|word| word.contains('@') && !word.ends_with('@'))
+    .filter(|word| !word.is_empty())
+    .filter(|word| {
+        let sends = before.eq_ignore_ascii_case("from") || before.eq_ignore_ascii_case("contact");
+        before = word;
+        word.contains('@') && !word.ends_with('@') && !sends
+    })
     .filter_map(|word| address(word.trim_matches(['.', '!', '?', '*', '-', '`', '/'])))
     .filter(|email| {
         email
@@ -302,13 +341,17 @@ fn told(email: String, rest: &str, delay: bool) -> FailedRecipient {
 /// Adds a line of the server's words to a recipient.
 fn explain(one: &mut FailedRecipient, line: &str, delay: bool) {
     if one.status.is_none() {
-        one.status = enhanced(line).filter(|status| !status.starts_with('2'));
-        let class = one.status.as_deref().and_then(|s| s.bytes().next());
-        let class = class.or_else(|| reply_code(line));
-        one.permanent = !delay && class != Some(b'4') && (one.permanent || class == Some(b'5'));
+        note_status(one, line, delay);
     }
     let before = one.diagnostic.take().map_or(Cow::Borrowed(""), Cow::Owned);
     one.diagnostic = one_line(&format!("{before} {line}"));
+}
+
+fn note_status(one: &mut FailedRecipient, line: &str, delay: bool) {
+    one.status = enhanced(line).filter(|status| !status.starts_with('2'));
+    let class = one.status.as_deref().and_then(|s| s.bytes().next());
+    let class = class.or_else(|| reply_code(line));
+    one.permanent = !delay && class != Some(b'4') && (one.permanent || class == Some(b'5'));
 }
 
 /// Returns the class of the SMTP reply code with which a text begins.

@@ -1,6 +1,8 @@
 //! Tests of the core on whole mails: folders of cases, limits, big and hostile mails, mutations, and completed decisions.
 
 mod authentication;
+mod bounces;
+mod classification;
 mod corpus;
 mod decisions;
 mod figures;
