@@ -1,4 +1,4 @@
-//! What a bounce reports: the fields of RFC 3464 first, then the server's own words, then the copy of the mail that came back.
+//! Reads what a bounce reports, from the fields of RFC 3464, the server's own words, and the copy of the returned mail.
 
 use super::notice::{Notice, copied_field};
 use crate::message::{Attachment, DeliveryReport, FailedRecipient, Message};
@@ -13,7 +13,7 @@ const DIAGNOSTIC_CHARS: usize = 500;
 /// The longest address believed (RFC 5321 section 4.5.3.1).
 const ADDRESS_BYTES: usize = 320;
 
-/// What the delivery-status parts of a mail say.
+/// The content of a mail's delivery-status parts.
 #[derive(Default)]
 pub(super) struct Status {
     /// The recipients that the mail did not reach, or not yet.
@@ -25,7 +25,7 @@ pub(super) struct Status {
     message_id: Option<String>,
 }
 
-/// What happened to a recipient (RFC 3464 section 2.3.3).
+/// The outcome for a recipient (RFC 3464 section 2.3.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Action {
     Failed,
@@ -113,7 +113,7 @@ impl Group {
         self.last.is_some() || self.first.is_some()
     }
 
-    /// Returns the address that the sender used, else the final one. Some servers write names that are local to them.
+    /// Returns the address that the sender used, else the final one. Some servers write only a local name.
     fn email(&self, host: Option<&str>) -> Option<String> {
         let all = [&self.first, &self.last, &self.actual];
         let mut given = all.into_iter().flatten();

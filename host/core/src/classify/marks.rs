@@ -13,16 +13,16 @@ const CONTENT_TYPE_BYTES: usize = 1024;
 pub(super) enum Report {
     #[default]
     None,
-    /// Of a delivery (RFC 3464).
+    /// A delivery report (RFC 3464).
     Delivery,
-    /// Of what a recipient did (RFC 8098).
+    /// A read receipt (RFC 8098).
     Disposition,
-    /// Of a complaint (RFC 5965).
+    /// A complaint (RFC 5965).
     Feedback,
     Other,
 }
 
-/// What the headers say. A mark is kept with the header that sets it, as the reason.
+/// The marks found. Each holds the header that sets it, as the reason.
 #[derive(Default)]
 pub(super) struct Marks {
     pub null_sender: bool,
@@ -48,8 +48,6 @@ pub(super) struct Marks {
     /// Precedence `bulk` or `junk`.
     pub bulk: Option<String>,
     pub weak: Option<String>,
-    /// X-Auto-Response-Suppress with any value but `None`.
-    pub suppress: Option<String>,
     /// In-Reply-To or References.
     pub answers: bool,
     /// The mail program is one in which people write.
@@ -147,12 +145,7 @@ impl Marks {
                     set(&mut self.auto_reply);
                 }
             }
-            "x-auto-response-suppress" if !denied => {
-                set(&mut self.suppress);
-                if says(&["all"]) {
-                    set(&mut self.weak);
-                }
-            }
+            "x-auto-response-suppress" if says(&["all"]) => set(&mut self.weak),
             "x-ms-exchange-message-is-ndr" => set(&mut self.bounce),
             "x-ms-exchange-inbox-rules-loop" => set(&mut self.rules),
             "x-ms-exchange-generated-message-source" => {
@@ -182,7 +175,7 @@ impl Marks {
         self.list.get_or_insert_with(|| named(header));
     }
 
-    /// Reads the topmost Return-Path. An empty field is none: forwarding servers leave it so.
+    /// Reads the topmost Return-Path. An empty field does not count as null: forwarding servers leave the value out.
     fn return_path(&mut self, value: &str) {
         self.return_path_seen = true;
         let bare: String = value.split_whitespace().collect();

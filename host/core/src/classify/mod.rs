@@ -25,7 +25,7 @@ const REASON_CHARS: usize = 80;
 /// and `null_sender`. Only the mail's own headers and parts count, never those of a mail that it carries. The first that fits:
 ///
 /// 1. bounce: a delivery status (RFC 3464) that reports a failure or a delay, X-Failed-Recipients, Exchange's mark, a
-///    mailer daemon for a sender, or a server's words about a failure from a sender who is not a person;
+///    mailer daemon for a sender, or the words of a failure notice from a sender without a person's name;
 /// 2. calendar: a part with a method of RFC 5546, without words of a person;
 /// 3. machine: a server's report that a mail was delivered;
 /// 4. auto-reply: Auto-Submitted `auto-replied` (RFC 3834), X-Autoreply and its kin, Precedence `auto_reply`, a read receipt
@@ -105,7 +105,7 @@ enum Sender {
     Program,
     /// An address with a name that is not a server's.
     Named,
-    /// A bare address.
+    /// A bare address, or one with the name of a server, which administrators also use.
     Bare,
 }
 
@@ -267,19 +267,15 @@ impl<'m> Case<'m> {
         {
             return Some(format!("subject of an out-of-office notice, with {mark}"));
         }
-        if self.is_away(true)
-            && let Some(mark) = self.marks.suppress.clone().or_else(|| {
-                (self.marks.answers && !self.marks.client).then(|| "In-Reply-To".to_owned())
-            })
-        {
-            return Some(format!("subject of an out-of-office notice, with {mark}"));
+        if self.is_away(true) && self.marks.answers && !self.marks.client {
+            return Some("subject of an out-of-office notice, with In-Reply-To".to_owned());
         }
         let subject = self.mail.subject.to_lowercase();
         if subject.starts_with("auto:") && subject.contains("out of the office") {
             return Some("subject of an out-of-office notice".to_owned());
         }
         if starts_with_any(self.subject, READ)
-            && let Some(mark) = self.marks.suppress.clone().or(mark.clone())
+            && let Some(mark) = &mark
         {
             return Some(format!("subject of a read receipt, with {mark}"));
         }
@@ -371,7 +367,7 @@ impl<'m> Case<'m> {
     }
 
     /// Returns whether the subject is an out-of-office notice's. In its strict form a colon or nothing follows the words; a
-    /// person who asks about such notices goes on in the sentence.
+    /// person who asks about such notices continues the sentence.
     fn is_away(&self, strict: bool) -> bool {
         let whole = self.mail.subject.trim();
         [self.subject, whole.trim_start_matches('[')]
@@ -452,13 +448,13 @@ fn sender(mail: &Message) -> (Sender, String) {
     let server = SERVERS.contains(&local) || local.starts_with("microsoftexchange");
     let sender = if DAEMONS.contains(&local) || any(DAEMON_NAMES) {
         Sender::Daemon
-    } else if email.is_empty() && !any(SERVER_NAMES) && !server {
-        Sender::Nobody
-    } else if server || any(SERVER_NAMES) {
+    } else if server {
         Sender::Server
+    } else if email.is_empty() {
+        Sender::Nobody
     } else if PROGRAM_ACCOUNTS.contains(&local) || is_no_reply(email) {
         Sender::Program
-    } else if name.is_empty() || name.contains('@') || name == local || name == "administrator" {
+    } else if name.is_empty() || name.contains('@') || name == local || any(SERVER_NAMES) {
         Sender::Bare
     } else {
         Sender::Named

@@ -209,7 +209,7 @@ impl<'m> Notice<'m> {
     }
 }
 
-/// Returns the value of the first line that begins with `name`, or the line below if it stands there alone.
+/// Returns the value of the first line that begins with `name`; the next line if the value is empty.
 pub(super) fn copied_field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -253,7 +253,7 @@ fn copy_at(text: &str) -> usize {
     at.min(text.len())
 }
 
-/// Returns whether a line announces what stands below it, and is no sentence that goes on.
+/// Returns whether a line looks like a separator or a heading, and not like the beginning of a sentence.
 fn is_separator(line: &str) -> bool {
     let line = line.trim();
     line.starts_with(['-', '=', '_', '*', '|', '#'])
@@ -315,7 +315,7 @@ fn is_wide_sign(c: char) -> bool {
     matches!(c, '\u{3000}'..='\u{303f}' | '\u{ff00}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' | '“' | '”' | '‘' | '’' | '«' | '»')
 }
 
-/// Returns the address of a mailbox that stands alone on a line without its domain, which is the server's own.
+/// Returns the address of a mailbox whose name stands alone on a line. Its domain is that of the server.
 fn bare_name(line: &str, mail: &Message) -> Option<String> {
     let name = line.trim();
     let domain = mail.from.as_ref()?.domain();

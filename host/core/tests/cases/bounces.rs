@@ -1,4 +1,4 @@
-//! What a bounce reports: the failed recipients and the mail that came back.
+//! The contents of a bounce: failed recipients and the returned mail.
 
 use postroom_core::Message;
 
@@ -186,7 +186,7 @@ fn words_of_servers_name_recipients_and_the_mail() {
             vec!["a@b.example 4.2.2 temporary"],
             None,
         ),
-        // Addresses of those who may be asked are none.
+        // Addresses for questions are no recipients.
         (
             "This is the mail system at host mx.example. For further assistance, please send mail to postmaster.\n\n<a@b.example>: unknown user\n\nContact helpdesk@quill.example or postmaster@quill.example.\n",
             vec!["a@b.example - permanent"],

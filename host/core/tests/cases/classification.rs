@@ -135,6 +135,24 @@ const ROWS: &[Row] = &[
         "no mark",
     ),
     (
+        "X-Auto-Response-Suppress: DR, OOF, AutoReply\nSubject: Out of office: how do I stop it?\n",
+        "It goes out twice.",
+        Person,
+        "no mark",
+    ),
+    (
+        "From: Norman Mailer <norman@quill.example>\nSubject: Printer\n",
+        "Broken.",
+        Person,
+        "no mark",
+    ),
+    (
+        "From: System Administrator <it@quill.example>\nSubject: Mails of Nora\n",
+        "Her mail could not be delivered to our dealer.",
+        Person,
+        "no mark",
+    ),
+    (
         "From: bare@quill.example\nSubject: Undeliverable goods\n",
         "Our parcel is late.",
         Person,
@@ -270,7 +288,7 @@ const ROWS: &[Row] = &[
         "with X-Auto-Response-Suppress: All",
     ),
     (
-        "X-Auto-Response-Suppress: DR, OOF\nSubject: Automatische Antwort: x\n",
+        "In-Reply-To: <a@larch.example>\nX-Auto-Response-Suppress: DR, OOF\nSubject: Automatische Antwort: x\n",
         "Weg.",
         AutoReply,
         "out-of-office notice",

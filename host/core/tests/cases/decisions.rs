@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use postroom_core::decision::Trouble;
 use postroom_core::{
-    Action, ActionKind, ActionKinds, Completed, Context, DecisionLimits, InvalidDecision, Message,
-    Note, Outcome, ReplyPolicy, Thread, Ticket, complete, fallback,
+    Action, ActionKind, ActionKinds, Classification, Completed, Context, DecisionLimits,
+    InvalidDecision, Message, Note, Outcome, ReplyPolicy, Thread, Ticket, complete, fallback,
 };
 use serde_json::{Value, json};
 

@@ -31,7 +31,7 @@ const AUTO_REPLIES: &[&str] = &[
     "bounceparser/warning-6.msg",
     "flufl/data/qmail_08.txt",
 ];
-/// Mails in the corpora of bounces that are none: a person's, spam, and a report of a complaint.
+/// Other mails in the corpora of bounces: a person's, spam, and a complaint.
 const NEITHER: &[&str] = &[
     "bounced/bounce-auto-respond.eml",
     "bounceparser/spam-bogus-email-in-report.msg",

@@ -1,6 +1,6 @@
 //! The words of automatic answers, receipts and challenges, in lower case.
 
-/// What the subjects of automatic answers begin with. The rest of the subject is a colon and the other subject, or nothing.
+/// Prefixes of the subjects of automatic answers. A colon and the other subject may follow.
 pub(in crate::classify) const AWAY: &[&str] = &[
     // English
     "automatic reply",
@@ -140,7 +140,7 @@ pub(in crate::classify) const AWAY: &[&str] = &[
     "balasan otomatis",
 ];
 
-/// What a subject of an automatic answer can contain after the other subject, or in brackets.
+/// Phrases of automatic answers that can follow the other subject.
 pub(in crate::classify) const AWAY_WITHIN: &[&str] = &[
     "(automatic response)",
     "(automatic reply)",

@@ -1,6 +1,6 @@
 //! The words of servers that report a delivery, in lower case.
 
-/// What the subjects of failure notices begin with.
+/// Prefixes of the subjects of failure notices.
 pub(in crate::classify) const FAILURE: &[&str] = &[
     // English
     "undeliverable",
@@ -258,7 +258,7 @@ pub(in crate::classify) const FAILURE: &[&str] = &[
     "ไม่สามารถส่ง",
 ];
 
-/// What a subject of a failure notice can contain after the other subject.
+/// Phrases of failure notices that can follow the other subject.
 pub(in crate::classify) const FAILURE_WITHIN: &[&str] = &[
     "could not be delivered",
     "delivery failure",

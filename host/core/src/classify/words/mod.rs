@@ -1,4 +1,4 @@
-//! The words by which mail programs can be told.
+//! Words that identify mail programs and their notices.
 
 mod answers;
 mod failures;

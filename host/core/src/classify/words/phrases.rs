@@ -256,7 +256,7 @@ pub(in crate::classify) const DELAY_PHRASES: &[&str] = &[
     "지연",
 ];
 
-/// What the line begins with that separates a failure notice from the mail that it returns.
+/// Prefixes of the line between a failure notice and the returned mail.
 pub(in crate::classify) const RETURNED: &[&str] = &[
     "this is a copy of",
     "below this line is a copy",
