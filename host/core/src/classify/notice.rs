@@ -239,7 +239,7 @@ fn copy_at(text: &str) -> usize {
     let mut at = 0;
     let mut written = false;
     for line in text.split_inclusive('\n') {
-        let bare = line.trim_matches(|c: char| !c.is_alphanumeric() && c != '*' || c == '*');
+        let bare = line.trim_matches(|c: char| !c.is_alphanumeric());
         if at >= NOTICE_BYTES
             || written
                 && (starts_with_any(bare, RETURNED) && is_separator(line)
