@@ -20,9 +20,9 @@ use mail_parser::DateTime;
 use memchr::{memchr, memrchr};
 use serde::{Deserialize, Serialize};
 
-use crate::classify::classify;
+use crate::classify;
 use crate::harmless::is_hidden;
-use crate::message::{Address, Attachment, Header, Message};
+use crate::message::{Address, Attachment, Classification, Header, Message};
 use crate::raw::ContentHash;
 use crate::reply;
 use authentication::Boundary;
@@ -120,10 +120,9 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
         repairs.note("no Message-ID: a synthetic one is used");
         synthetic_message_id(&ContentHash::of(raw), None)
     });
-    let (classification, null_sender) = classify(&top.headers, top.from.as_ref());
     let subject = header(&top.headers, "Subject").unwrap_or("").to_owned();
     let references = top.references(limits.references);
-    Message {
+    let mut mail = Message {
         authentication: boundary.said(),
         reply: reply::new_words(&text, &subject, !references.is_empty()),
         date: top.date.take(),
@@ -138,15 +137,17 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
         html,
         headers: top.headers,
         attachments,
-        classification,
+        classification: Classification::Person,
         classification_reason: String::new(),
         challenge: false,
         delivery: None,
         calendar: None,
-        null_sender,
+        null_sender: false,
         repairs: repairs.into_vec(),
         over_limit,
-    }
+    };
+    classify::judge(&mut mail);
+    mail
 }
 
 /// Returns the Message-ID that [`parse`] would return, read from the headers alone; `None` if the mail has none and `parse`

@@ -79,6 +79,14 @@ fn shown(mail: &Message) -> Value {
         json!(mail.classification),
         json!("person"),
     );
+    let no_mark = "no mark of a machine";
+    put(
+        "classification_reason",
+        json!(mail.classification_reason),
+        json!(no_mark),
+    );
+    put("challenge", json!(mail.challenge), json!(false));
+    put("delivery", json!(mail.delivery), Value::Null);
     put("null_sender", json!(mail.null_sender), json!(false));
     put(
         "authentication",

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use postroom_core::decision::Trouble;
 use postroom_core::{
-    Action, ActionKind, ActionKinds, Completed, Context, DecisionLimits, InvalidDecision, Message,
-    Note, Outcome, ReplyPolicy, Thread, Ticket, complete, fallback,
+    Action, ActionKind, ActionKinds, Classification, Completed, Context, DecisionLimits,
+    InvalidDecision, Message, Note, Outcome, ReplyPolicy, Thread, Ticket, complete, fallback,
 };
 use serde_json::{Value, json};
 
@@ -232,7 +232,14 @@ fn answers_against_good_manners_are_refused() {
         ("From: a@b.example\r\nList-Id: <x>\r\n", "list or bulk mail"),
         ("From: no-reply@b.example\r\n", "a machine's mail"),
         ("From: mailer-daemon@b.example\r\n", "a bounce"),
-        ("Return-Path: <>\r\nFrom: a@b.example\r\n", "a bounce"),
+        (
+            "Return-Path: <>\r\nFrom: a@b.example\r\n",
+            "an automatic reply",
+        ),
+        (
+            "From: a@b.example\r\nX-Precedence: auto_reply\r\nSubject: verify#1\r\n",
+            "an automatic reply",
+        ),
         (
             "From: a@b.example\r\nX-Postroom-Loop: 1\r\n",
             "passed through Postroom",
@@ -249,6 +256,12 @@ fn answers_against_good_manners_are_refused() {
         let reason = refused(&mail(headers)).unwrap_or_else(|| panic!("{headers:?} was answered"));
         assert!(reason.contains(words), "{headers:?}: {reason}");
     }
+    let calendar = Message {
+        classification: Classification::Calendar,
+        ..from_anna()
+    };
+    let reason = refused(&calendar).expect("a calendar's mail is not answered");
+    assert!(reason.contains("a calendar's mail"), "{reason}");
     for (to, words) in [
         (json!([]), "needs a recipient"),
         (json!(["Support@acme.example"]), "our own addresses"),

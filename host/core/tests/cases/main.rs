@@ -1,10 +1,13 @@
 //! Tests of the core on whole mails: folders of cases, limits, big and hostile mails, mutations, and completed decisions.
 
 mod authentication;
+mod bounces;
+mod classification;
 mod charsets;
 mod corpus;
 mod decisions;
 mod headers;
+mod figures;
 mod hostile;
 mod layouts;
 mod mutations;
