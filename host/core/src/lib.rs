@@ -61,7 +61,7 @@ pub use message::{
 };
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
 pub use parse::{
-    NO_AUTHSERV_ID, ParseLimits, arrived_ms, message_id, parse, stated_times_ms,
+    NO_AUTHSERV_ID, ParseLimits, arrived_ms, attached_mail, message_id, parse, stated_times_ms,
     synthetic_message_id,
 };
 pub use position::Position;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use postroom_core::reply::new_words;
-use postroom_core::{ParseLimits, message_id, parse, stated_times_ms};
+use postroom_core::{ParseLimits, attached_mail, message_id, parse, stated_times_ms};
 use postroom_sandbox::Bundle;
 use postroom_sandbox::lex::{Kind, Lexer, text_value};
 
@@ -104,6 +104,9 @@ fn mime(bytes: &[u8]) {
         assert!(mail.reply.len() <= mail.text.len());
         let html = mail.html.as_ref().map_or(0, String::len);
         assert!(html <= limits.html_bytes + CUT_BYTES);
+        for attachment in &mail.attachments {
+            attached_mail(attachment, limits);
+        }
     }
     if let Some(id) = message_id(bytes) {
         assert_eq!(id, parse(&raw, &ParseLimits::default(), &[]).message_id);

@@ -7,6 +7,7 @@ use mail_parser::decoders::charsets::map::charset_decoder;
 use memchr::{memchr, memchr2};
 
 use super::repairs::{Repairs, shown};
+use super::uuencode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum TransferEncoding {
@@ -14,18 +15,30 @@ pub(crate) enum TransferEncoding {
     Identity,
     Base64,
     QuotedPrintable,
+    Uuencode,
 }
 
 impl TransferEncoding {
     pub(crate) fn of(value: &str, repairs: &mut Repairs) -> Self {
-        let value = value.trim();
-        let is = |name| value.eq_ignore_ascii_case(name);
-        if is("base64") {
+        // Comments, parameters and quotes do not belong here, but occur.
+        let value = value.trim_matches(|c: char| c.is_whitespace() || "\"';".contains(c));
+        let word = value
+            .split(|c: char| c.is_whitespace() || "\"';,(".contains(c))
+            .next()
+            .unwrap_or("");
+        let word: String = word.chars().filter(|c| !"-_".contains(*c)).collect();
+        let is = |name: &str| word.eq_ignore_ascii_case(name);
+        let is_any = |names: &[&str]| names.iter().any(|name| is(name));
+        if is_any(&["base64", "b64", "xbase64"]) {
             Self::Base64
-        } else if is("quoted-printable") {
+        } else if is_any(&["quotedprintable", "qp"]) {
             Self::QuotedPrintable
+        } else if is_any(&["xuuencode", "uuencode", "xuue", "uue", "xuu"]) {
+            Self::Uuencode
         } else {
-            if !["", "7bit", "8bit", "binary"].iter().any(|name| is(name)) {
+            if !is_any(&[
+                "", "7bit", "8bit", "7bits", "8bits", "binary", "none", "7", "8",
+            ]) {
                 repairs.note(format!(
                     "transfer encoding \"{}\" is not known: read unchanged",
                     shown(value)
@@ -41,6 +54,7 @@ impl TransferEncoding {
             Self::Identity => 2,
             Self::Base64 => 3,
             Self::QuotedPrintable => 6,
+            Self::Uuencode => 3,
         };
         text_bytes.saturating_mul(factor).saturating_add(1024)
     }
@@ -50,6 +64,7 @@ impl TransferEncoding {
             Self::Identity => Cow::Borrowed(bytes),
             Self::Base64 => base64(bytes, repairs),
             Self::QuotedPrintable => Cow::Owned(quoted_printable(bytes, repairs)),
+            Self::Uuencode => uuencode::decode(bytes, repairs),
         }
     }
 }

@@ -5,6 +5,7 @@ mod corpus;
 mod decisions;
 mod hostile;
 mod mutations;
+mod opened;
 mod redact;
 
 use std::path::PathBuf;
