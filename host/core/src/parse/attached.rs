@@ -13,10 +13,10 @@ const FIELDS: &[&str] = &["From", "To", "Subject", "Date", "Message-ID", "Receiv
 /// How much of a file is looked at for them.
 const LOOKED_AT_BYTES: usize = 16 * 1024;
 
-/// Opens an attachment that is a mail, by its type, its name or its content; returns `None` for any other.
+/// Opens an attachment that is a mail, by its type, its name or its content. Returns `None` for any other attachment.
 ///
-/// Nothing in it is authenticated: whoever attached it may have written it. It is not opened further: its own attachments
-/// are opened by calling this again, which is at the caller's discretion.
+/// Nothing in the mail is authenticated, because its author may be the sender of the outer mail. Its own attachments stay
+/// closed until this is called for them.
 pub fn attached_mail(attachment: &Attachment, limits: &ParseLimits) -> Option<Message> {
     let bytes = &attachment.bytes;
     if outlook_msg::is_compound(bytes) {

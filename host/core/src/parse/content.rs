@@ -7,6 +7,7 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use super::calendar::{self, CALENDAR_BYTES, Event};
+use super::decode::TransferEncoding;
 use super::headers::{self, Fields};
 use super::mime::{Disposition, Leaf, Within};
 use super::repairs::Repairs;
@@ -22,7 +23,7 @@ const REFERENCES_MAX: usize = 4096;
 /// How many calendars are tried until one has an event.
 const CALENDARS_TRIED: usize = 4;
 
-/// Other forms of a text that stand beside it in a multipart/alternative and say nothing more.
+/// Types that repeat a text in another form when they are alternatives to it.
 const OTHER_FORMS: &[&str] = &[
     "text/x-amp-html",
     "text/watch-html",
@@ -33,7 +34,7 @@ const OTHER_FORMS: &[&str] = &[
     "text/markdown",
 ];
 
-/// What a mail says.
+/// The text, the attachments and the calendar of a mail.
 #[derive(Default)]
 pub(crate) struct Content {
     pub text: String,
@@ -178,7 +179,7 @@ struct Segment {
     html: String,
 }
 
-/// What decides whether an attachment is shown inside the page.
+/// The headers that decide whether an attachment is shown inside the page.
 struct Placement {
     disposition: Disposition,
     location: Option<String>,
@@ -217,14 +218,29 @@ impl Collector<'_> {
         let encoding = leaf.head.encoding();
         let may_hold_file = !is_html && uuencode::may_hold_file(source);
         let cap = encoding.source_cap(left);
-        let was_cut = source.len() > cap && !may_hold_file;
+        let mut was_cut = source.len() > cap && !may_hold_file;
         let source = if was_cut { &source[..cap] } else { source };
+        let end = match encoding {
+            TransferEncoding::Base64 => decode::base64_before_text(source),
+            _ => None,
+        };
+        let (source, below) = source.split_at(end.unwrap_or(source.len()));
         let mut bytes = encoding.decode(source, repairs);
+        if !below.is_empty() {
+            repairs.note("text below base64 was not decoded");
+            let decoded = bytes.to_mut();
+            if !decoded.ends_with(b"\n") {
+                decoded.push(b'\n');
+            }
+            decoded.extend_from_slice(below);
+        }
         if may_hold_file {
-            let (rest, files) = uuencode::take_files(&bytes, self.parts_left, repairs);
+            let (mut rest, files) = uuencode::take_files(&bytes, self.parts_left, repairs);
             for file in files {
                 self.attach_file(file, repairs);
             }
+            was_cut = rest.len() > cap;
+            rest.truncate(cap);
             bytes = Cow::Owned(rest);
         }
         let text = decode::text(bytes, leaf.head.param("charset"), was_cut, repairs);

@@ -210,6 +210,12 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
         .collect();
     let blank = bytes.iter().filter(|b| b.is_ascii_whitespace()).count();
     let foreign = bytes.len() - kept.len() - blank;
+    if let Some(end) = base64_before_text(bytes)
+        && let Some(decoded) = base64_decode(bytes[..end].trim_ascii_end())
+    {
+        repairs.note("text below base64 was not decoded");
+        return Cow::Owned(decoded);
+    }
     // The sender did not encode the content, which has words and punctuation.
     if foreign * 16 > bytes.len() {
         repairs.note("a part labelled base64 is not: kept unchanged");
@@ -217,6 +223,26 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
     }
     repairs.note("characters outside base64 were skipped");
     Cow::Owned(base64_decode(&kept).unwrap_or_default())
+}
+
+/// Returns the length of base64 that lines of text follow, such as the footer that a mailing list appends.
+pub(crate) fn base64_before_text(bytes: &[u8]) -> Option<usize> {
+    const SURELY_BASE64: usize = 60;
+    let is_digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let (mut end, mut digits, mut longest) = (0, 0, 0);
+    let mut last = None;
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let trimmed = line.trim_ascii();
+        if !trimmed.iter().all(is_digit) {
+            let padded = last == Some(b'=') || longest >= SURELY_BASE64;
+            return (digits > 0 && digits % 4 == 0 && padded).then_some(end);
+        }
+        end += line.len();
+        digits += trimmed.len();
+        longest = longest.max(trimmed.len());
+        last = trimmed.last().copied().or(last);
+    }
+    None
 }
 
 /// Decodes quoted-printable. Trailing spaces stay, because a signature's delimiter ends with one.

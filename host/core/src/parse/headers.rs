@@ -92,10 +92,9 @@ impl<'a> Fields<'a> {
             return self.within_multipart;
         };
         let (end, _) = self.line(next);
-        let below = &self.raw[next..end];
         self.within_multipart
             || !boundary.is_empty() && line.starts_with(boundary.as_bytes())
-            || below.len() > 8 && below[..8].eq_ignore_ascii_case(b"content-")
+            || is_of_mime(&self.raw[next..end])
     }
 
     fn is_continuation(&self, at: usize) -> bool {
@@ -140,7 +139,9 @@ impl<'a> Iterator for Fields<'a> {
                 return Some(field);
             }
             let (after, _) = self.line(next);
-            if field_name(&self.raw[next..after]).is_none() {
+            let below = &self.raw[next..after];
+            // The text of a part may begin right below its headers, with words before a colon.
+            if field_name(below).is_none() || self.within_multipart && !is_of_mime(below) {
                 break;
             }
             self.junk = true;
@@ -349,6 +350,11 @@ fn flush(out: &mut String, pending: &mut Option<(&str, Vec<u8>)>, repairs: &mut 
 fn foreign(bytes: &[u8], repairs: &mut Repairs) -> String {
     repairs.note("8-bit header without a charset was read as windows-1252");
     decode::windows_1252(bytes)
+}
+
+/// Returns whether a line begins with the name of a MIME field.
+pub(crate) fn is_of_mime(line: &[u8]) -> bool {
+    line.len() > 8 && line[..8].eq_ignore_ascii_case(b"content-")
 }
 
 /// Returns the name and the position of the colon, if the line is the first line of a header.

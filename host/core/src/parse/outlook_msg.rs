@@ -100,11 +100,11 @@ impl Reader {
         for Entry { name, is_storage } in self.entries(path) {
             let at = format!("{path}/{name}");
             match tag(&name) {
-                Some((0x3701, _)) if is_storage => {
-                    if attachment.method == EMBEDDED && depth < MAILS_DEPTH {
-                        let mail = self.item(&at, OF_EMBEDDED, depth + 1);
-                        attachment.mail = mail.map(Box::new);
-                    }
+                Some((0x3701, _))
+                    if is_storage && attachment.method == EMBEDDED && depth < MAILS_DEPTH =>
+                {
+                    let mail = self.item(&at, OF_EMBEDDED, depth + 1);
+                    attachment.mail = mail.map(Box::new);
                 }
                 Some((id, kind)) if !is_storage && ItemAttachment::takes(id) => {
                     if let Some(value) = self.stream(&at) {

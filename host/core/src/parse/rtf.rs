@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use super::repairs::Repairs;
 use super::{decode, mapi};
 
-/// What the window of the compression holds at the beginning.
+/// The initial content of the compression window.
 const WINDOW: &[u8] = b"{\\rtf1\\ansi\\mac\\deff0\\deftab720{\\fonttbl;}{\\f0\\fnil \\froman \\fswiss \\fmodern \\fscript \\fdecor MS Sans SerifSymbolArialTimes New RomanCourier{\\colortbl\\red0\\green0\\blue0\r\n\\par \\pard\\plain\\f0\\fs20\\b\\i\\u\\tab\\tx";
 const WINDOW_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 16;
 
-/// Groups whose text is none of the document.
+/// Groups whose text is not part of the document.
 const UNSEEN: &[&str] = &[
     "fonttbl",
     "colortbl",

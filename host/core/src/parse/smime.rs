@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 
-use super::headers::Fields;
+use super::headers::{Fields, is_of_mime};
 use super::mime::Head;
 
 /// Nesting depth of the pieces of one octet string.
@@ -24,7 +24,7 @@ const SET: u8 = 0x31;
 /// The explicit tag `[0]`.
 const TAG_0: u8 = 0xa0;
 
-/// What an S/MIME message holds.
+/// The content of an S/MIME message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// A MIME entity.
@@ -45,8 +45,8 @@ pub(crate) fn is_message(head: &Head) -> bool {
     })
 }
 
-/// Reads a ContentInfo (RFC 5652). Returns `None` if it is none, or if its content is no mail: a signed document, or
-/// certificates alone. At most `most` bytes are put together or decompressed.
+/// Reads a ContentInfo (RFC 5652). Returns `None` if it cannot be read, or if its content is not a mail: a
+/// signed document, or certificates alone. At most `most` bytes are put together or decompressed.
 pub(crate) fn content(raw: &Bytes, most: usize) -> Option<Content> {
     let mut ber = Ber { raw, at: 0 };
     ber.enter(SEQUENCE)?;
@@ -87,11 +87,7 @@ fn is_entity(content: &[u8]) -> bool {
     const FIELDS_LOOKED_AT: usize = 32;
     Fields::of_part(content, 0)
         .take(FIELDS_LOOKED_AT)
-        .any(|field| {
-            field.is("MIME-Version")
-                || field.name.len() > 8
-                    && field.name.as_bytes()[..8].eq_ignore_ascii_case(b"content-")
-        })
+        .any(|field| field.is("MIME-Version") || is_of_mime(field.name.as_bytes()))
 }
 
 struct Ber<'a> {

@@ -8,7 +8,7 @@ use memchr::{memchr, memmem};
 
 use super::ParseLimits;
 use super::decode::TransferEncoding;
-use super::headers::Fields;
+use super::headers::{Fields, is_of_mime};
 use super::mime::{Head, LONGEST_BOUNDARY, Leaf, Within};
 use super::repairs::Repairs;
 use super::{smime, tnef};
@@ -351,7 +351,14 @@ impl<'l> Splitter<'l> {
                 return false;
             }
         };
-        if !self.may_open(content.len(), place, repairs) {
+        // A slice takes no memory, but its headers are read once more.
+        let is_slice = body.as_ptr_range().contains(&content.as_ptr());
+        let cost = if is_slice {
+            content.len() / 4
+        } else {
+            content.len()
+        };
+        if !self.may_open(cost, place, repairs) {
             return false;
         }
         let (head, at) = part_head(&content, 0, false, repairs);
@@ -519,7 +526,7 @@ fn guessed_boundary(body: &[u8]) -> Option<Vec<u8>> {
             continue;
         }
         let below = &rest[end + 1..];
-        if below.len() > 8 && below[..8].eq_ignore_ascii_case(b"content-") {
+        if is_of_mime(below) {
             return Some(boundary.to_vec());
         }
         if unsure && matches!(below.first(), Some(b'\r' | b'\n')) {

@@ -49,7 +49,7 @@ pub(crate) fn is_stream(head: &Head, body: &[u8]) -> bool {
     }
 }
 
-/// Reads a stream. Returns `None` if it is none, or holds nothing of a mail.
+/// Reads a stream. Returns `None` if it has no signature or no attribute.
 pub(crate) fn read(raw: &Bytes, limits: &ParseLimits) -> Option<Item> {
     read_at(raw, limits, 0)
 }

@@ -130,7 +130,7 @@ fn body(text: &[u8], from: usize) -> Body {
     body
 }
 
-/// Appends the bytes of a line; returns false if it is none of a file.
+/// Appends the bytes of a line; returns false if the line does not belong to a file.
 fn decode_line(line: &[u8], out: &mut Vec<u8>) -> bool {
     let Some((&first, data)) = line.split_first() else {
         return false;

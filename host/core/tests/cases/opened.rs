@@ -1,4 +1,4 @@
-//! What holds mails or parts in another form, made to multiply work: each is opened within the limits of its mail.
+//! Hostile containers of mails and parts: each is opened within the limits of its mail, and multiplies no work.
 
 use std::fmt::Write;
 
