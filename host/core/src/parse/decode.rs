@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::charsets::map::charset_decoder;
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use super::repairs::{Repairs, shown};
 use super::uuencode;
@@ -197,6 +197,11 @@ fn utf8(bytes: Cow<'_, [u8]>, cut: bool) -> Result<String, Cow<'_, [u8]>> {
 }
 
 fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
+    const NOT_BASE64: &str = "a part labelled base64 is not: kept unchanged";
+    if blanks_between_digits(bytes) * 16 > bytes.len() {
+        repairs.note(NOT_BASE64);
+        return Cow::Borrowed(bytes);
+    }
     // The fast decoder treats 0xFF as its end mark.
     if memchr(0xff, bytes).is_none()
         && let Some(decoded) = base64_decode(bytes)
@@ -218,11 +223,19 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
     }
     // The sender did not encode the content, which has words and punctuation.
     if foreign * 16 > bytes.len() {
-        repairs.note("a part labelled base64 is not: kept unchanged");
+        repairs.note(NOT_BASE64);
         return Cow::Borrowed(bytes);
     }
     repairs.note("characters outside base64 were skipped");
     Cow::Owned(base64_decode(&kept).unwrap_or_default())
+}
+
+/// Counts blanks inside lines: words have them, and base64 has none.
+fn blanks_between_digits(bytes: &[u8]) -> usize {
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
+    memchr_iter(b' ', bytes)
+        .filter(|at| *at > 0 && is_digit(at - 1) && is_digit(at + 1))
+        .count()
 }
 
 /// Returns the length of base64 that lines of text follow, such as the footer that a mailing list appends.

@@ -264,10 +264,13 @@ impl<'l> Splitter<'l> {
 
     /// Opens a multipart that is encoded as a whole, which RFC 2045 section 6.4 forbids.
     fn encoded(&mut self, mut head: Head, body: Bytes, place: Place, repairs: &mut Repairs) {
+        let source = body.as_ptr();
         let body = decoded(&head, &body, repairs);
         head.set_decoded();
         if self.may_open(body.len(), place, repairs) {
-            repairs.note("a multipart that was encoded as a whole was decoded");
+            if body.as_ptr() != source {
+                repairs.note("a multipart that was encoded as a whole was decoded");
+            }
             let place = Place {
                 depth: place.depth + 1,
                 ..place
