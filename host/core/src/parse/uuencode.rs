@@ -1,7 +1,8 @@
-//! Files in uuencode (POSIX), as a transfer encoding and among the lines of a text.
+//! Files in uuencode (POSIX), as a transfer encoding and among the lines of a text; also in its base64 form.
 
 use std::borrow::Cow;
 
+use mail_parser::decoders::base64::base64_decode;
 use memchr::{memchr, memmem};
 
 use super::repairs::Repairs;
@@ -18,17 +19,18 @@ pub(crate) struct File {
 
 /// Decodes the first file of a part; without a `begin` line, all of the part's lines.
 pub(crate) fn decode<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
+    let mut found = None;
     let mut at = 0;
-    while at < bytes.len() {
+    while at < bytes.len() && found.is_none() {
         let (line, next) = line(bytes, at);
-        if begin(line).is_some() {
-            at = next;
-            break;
-        }
+        found = begin(line).map(|begin| (begin.is_base64, next));
         at = next;
     }
-    let start = if at < bytes.len() { at } else { 0 };
-    let body = body(bytes, start);
+    let body = match found {
+        Some((true, at)) => base64_body(bytes, at),
+        Some((false, at)) => body(bytes, at),
+        None => body(bytes, 0),
+    };
     if body.lines == 0 && !body.ended {
         repairs.note("a part labelled uuencode is not: kept unchanged");
         return Cow::Borrowed(bytes);
@@ -41,7 +43,9 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]
 
 /// Returns whether a text may hold a file.
 pub(crate) fn may_hold_file(text: &[u8]) -> bool {
-    text.starts_with(b"begin ") || memmem::find(text, b"\nbegin ").is_some()
+    [&b"\nbegin "[..], b"\nbegin-base64 "]
+        .iter()
+        .any(|begin| text.starts_with(&begin[1..]) || memmem::find(text, begin).is_some())
 }
 
 /// Takes at most `most` files out of a text. Returns them and the rest of the text.
@@ -52,21 +56,25 @@ pub(crate) fn take_files(text: &[u8], most: usize, repairs: &mut Repairs) -> (Ve
     let mut at = 0;
     while at < text.len() && files.len() < most {
         let (head, next) = line(text, at);
-        let Some(name) = begin(head) else {
+        let Some(begin) = begin(head) else {
             at = next;
             continue;
         };
-        let body = body(text, next);
+        let body = match begin.is_base64 {
+            true => base64_body(text, next),
+            false => body(text, next),
+        };
         // No line of a file looks like a `begin` line, so nothing is read twice.
-        if body.ended || body.lines >= LINES_WITHOUT_END || body.lines > 0 && body.at >= text.len()
-        {
+        let is_whole_enough =
+            body.lines >= LINES_WITHOUT_END || body.lines > 0 && body.at >= text.len();
+        if body.ended || is_whole_enough && !begin.is_base64 {
             if !body.ended {
                 repairs.note("a uuencoded file without its end was decoded");
             }
             rest.extend_from_slice(&text[kept..at]);
             kept = body.at;
             files.push(File {
-                name: String::from_utf8_lossy(name).into_owned(),
+                name: String::from_utf8_lossy(begin.name).into_owned(),
                 bytes: body.bytes,
             });
         }
@@ -86,15 +94,26 @@ fn line(text: &[u8], at: usize) -> (&[u8], usize) {
     (line.strip_suffix(b"\r").unwrap_or(line), next)
 }
 
-/// Returns the file name of a line `begin 644 NAME`.
-fn begin(line: &[u8]) -> Option<&[u8]> {
-    let rest = line.strip_prefix(b"begin ")?;
+/// The line that begins a file.
+struct Begin<'a> {
+    name: &'a [u8],
+    is_base64: bool,
+}
+
+/// Reads a line `begin 644 NAME` or `begin-base64 644 NAME`.
+fn begin(line: &[u8]) -> Option<Begin<'_>> {
+    let rest = line.strip_prefix(b"begin")?;
+    let (rest, is_base64) = match rest.strip_prefix(b"-base64") {
+        Some(rest) => (rest, true),
+        None => (rest, false),
+    };
+    let rest = rest.strip_prefix(b" ")?;
     let digits = rest
         .iter()
         .take_while(|b| (b'0'..=b'7').contains(b))
         .count();
     let name = rest[digits..].strip_prefix(b" ")?.trim_ascii();
-    ((3..=4).contains(&digits) && !name.is_empty()).then_some(name)
+    ((3..=4).contains(&digits) && !name.is_empty()).then_some(Begin { name, is_base64 })
 }
 
 struct Body {
@@ -125,6 +144,31 @@ fn body(text: &[u8], from: usize) -> Body {
             }
             body.lines += 1;
         }
+        body.at = next;
+    }
+    body
+}
+
+/// Reads lines of base64 up to `====`.
+fn base64_body(text: &[u8], from: usize) -> Body {
+    let mut body = Body {
+        bytes: Vec::new(),
+        lines: 0,
+        ended: false,
+        at: from,
+    };
+    while body.at < text.len() {
+        let (line, next) = line(text, body.at);
+        if line == b"====" {
+            body.at = next;
+            body.ended = true;
+            break;
+        }
+        let Some(decoded) = base64_decode(line).filter(|_| !line.contains(&b' ')) else {
+            break;
+        };
+        body.bytes.extend_from_slice(&decoded);
+        body.lines += 1;
         body.at = next;
     }
     body
@@ -184,6 +228,13 @@ mod tests {
         ));
         assert_eq!(rest, "Hello,\n\nRegards\n");
         assert_eq!(files, [cat.clone(), cat]);
+    }
+
+    #[test]
+    fn the_base64_form_is_taken_too() {
+        let (rest, files) = taken("a\nbegin-base64 644 cat.txt\nQ2F0\nQ2F0\n====\nb\n");
+        assert_eq!(rest, "a\nb\n");
+        assert_eq!(files, [("cat.txt".to_owned(), b"CatCat".to_vec())]);
     }
 
     #[test]
