@@ -81,7 +81,7 @@ pub use message::{
 pub use outgoing::{MailKind, OutgoingMail, bare_address};
 pub use pairs::{MAX_PAIRS, pairs};
 pub use parse::{
-    NO_AUTHSERV_ID, ParseLimits, arrived_ms, message_id, parse, stated_times_ms,
+    NO_AUTHSERV_ID, ParseLimits, arrived_ms, attached_mail, message_id, parse, stated_times_ms,
     synthetic_message_id,
 };
 pub use position::Position;
@@ -95,9 +95,6 @@ pub use thread::{
 pub use thread_policy::{OutsiderPolicy, ThreadPolicy, UnverifiedPolicy};
 pub use touches::Touches;
 
-pub fn attached_mail(_: &Attachment, _: &ParseLimits) -> Option<Message> {
-    None
-}
 pub fn reply_html(m: &Message) -> Option<String> {
     m.html.clone()
 }

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use postroom_core::reply::new_words;
 use postroom_core::{
-    MAX_LINKS, MAX_PAIRS, ParseLimits, clean_html, links, message_id, pairs, parse, stated_times_ms,
+    MAX_LINKS, MAX_PAIRS, ParseLimits, attached_mail, clean_html, links, message_id, pairs, parse,
+    stated_times_ms,
 };
 use postroom_sandbox::Bundle;
 use postroom_sandbox::lex::{Kind, Lexer, text_value};
@@ -108,6 +109,9 @@ fn mime(bytes: &[u8]) {
         assert!(html <= limits.html_bytes + CUT_BYTES);
         assert!(links(&mail).len() <= MAX_LINKS);
         assert!(pairs(&mail).len() <= MAX_PAIRS);
+        for attachment in &mail.attachments {
+            attached_mail(attachment, limits);
+        }
     }
     if let Some(id) = message_id(bytes) {
         assert_eq!(id, parse(&raw, &ParseLimits::default(), &[]).message_id);

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use mail_parser::decoders::base64::base64_decode;
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use super::charset::{self, Charset, Label};
 use super::repairs::{Repairs, shown};
+use super::uuencode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum TransferEncoding {
@@ -14,18 +15,30 @@ pub(crate) enum TransferEncoding {
     Identity,
     Base64,
     QuotedPrintable,
+    Uuencode,
 }
 
 impl TransferEncoding {
     pub(crate) fn of(value: &str, repairs: &mut Repairs) -> Self {
-        let value = value.trim();
-        let is = |name| value.eq_ignore_ascii_case(name);
-        if is("base64") {
+        // Comments, parameters and quotes do not belong here, but occur.
+        let value = value.trim_matches(|c: char| c.is_whitespace() || "\"';".contains(c));
+        let word = value
+            .split(|c: char| c.is_whitespace() || "\"';,(".contains(c))
+            .next()
+            .unwrap_or("");
+        let word: String = word.chars().filter(|c| !"-_".contains(*c)).collect();
+        let is = |name: &str| word.eq_ignore_ascii_case(name);
+        let is_any = |names: &[&str]| names.iter().any(|name| is(name));
+        if is_any(&["base64", "b64", "xbase64"]) {
             Self::Base64
-        } else if is("quoted-printable") {
+        } else if is_any(&["quotedprintable", "qp"]) {
             Self::QuotedPrintable
+        } else if is_any(&["xuuencode", "uuencode", "xuue", "uue", "xuu"]) {
+            Self::Uuencode
         } else {
-            if !["", "7bit", "8bit", "binary"].iter().any(|name| is(name)) {
+            if !is_any(&[
+                "", "7bit", "8bit", "7bits", "8bits", "binary", "none", "7", "8",
+            ]) {
                 repairs.note(format!(
                     "transfer encoding \"{}\" is not known: read unchanged",
                     shown(value)
@@ -41,6 +54,7 @@ impl TransferEncoding {
             Self::Identity => 2,
             Self::Base64 => 3,
             Self::QuotedPrintable => 6,
+            Self::Uuencode => 3,
         };
         text_bytes.saturating_mul(factor).saturating_add(1024)
     }
@@ -50,6 +64,7 @@ impl TransferEncoding {
             Self::Identity => Cow::Borrowed(bytes),
             Self::Base64 => base64(bytes, repairs),
             Self::QuotedPrintable => Cow::Owned(quoted_printable(bytes, repairs)),
+            Self::Uuencode => uuencode::decode(bytes, repairs),
         }
     }
 }
@@ -345,6 +360,11 @@ fn utf8(bytes: Cow<'_, [u8]>, cut: bool) -> Result<String, Cow<'_, [u8]>> {
 }
 
 fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
+    const NOT_BASE64: &str = "a part labelled base64 is not: kept unchanged";
+    if blanks_between_digits(bytes) * 16 > bytes.len() {
+        repairs.note(NOT_BASE64);
+        return Cow::Borrowed(bytes);
+    }
     // The fast decoder treats 0xFF as its end mark.
     if memchr(0xff, bytes).is_none()
         && let Some(decoded) = base64_decode(bytes)
@@ -358,13 +378,47 @@ fn base64<'a>(bytes: &'a [u8], repairs: &mut Repairs) -> Cow<'a, [u8]> {
         .collect();
     let blank = bytes.iter().filter(|b| b.is_ascii_whitespace()).count();
     let foreign = bytes.len() - kept.len() - blank;
+    if let Some(end) = base64_before_text(bytes)
+        && let Some(decoded) = base64_decode(bytes[..end].trim_ascii_end())
+    {
+        repairs.note("text below base64 was not decoded");
+        return Cow::Owned(decoded);
+    }
     // The sender did not encode the content, which has words and punctuation.
     if foreign * 16 > bytes.len() {
-        repairs.note("a part labelled base64 is not: kept unchanged");
+        repairs.note(NOT_BASE64);
         return Cow::Borrowed(bytes);
     }
     repairs.note("characters outside base64 were skipped");
     Cow::Owned(base64_decode(&kept).unwrap_or_default())
+}
+
+/// Counts blanks inside lines: words have them, and base64 has none.
+fn blanks_between_digits(bytes: &[u8]) -> usize {
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
+    memchr_iter(b' ', bytes)
+        .filter(|at| *at > 0 && is_digit(at - 1) && is_digit(at + 1))
+        .count()
+}
+
+/// Returns the length of base64 that lines of text follow, such as the footer that a mailing list appends.
+pub(crate) fn base64_before_text(bytes: &[u8]) -> Option<usize> {
+    const SURELY_BASE64: usize = 60;
+    let is_digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let (mut end, mut digits, mut longest) = (0, 0, 0);
+    let mut last = None;
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let trimmed = line.trim_ascii();
+        if !trimmed.iter().all(is_digit) {
+            let padded = last == Some(b'=') || longest >= SURELY_BASE64;
+            return (digits > 0 && digits % 4 == 0 && padded).then_some(end);
+        }
+        end += line.len();
+        digits += trimmed.len();
+        longest = longest.max(trimmed.len());
+        last = trimmed.last().copied().or(last);
+    }
+    None
 }
 
 /// Decodes quoted-printable. Trailing spaces stay, because a signature's delimiter ends with one.

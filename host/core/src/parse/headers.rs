@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use memchr::{memchr, memchr2};
 
 use super::charset::{self, Charset, Label};
+use super::params::Parameterised;
 use super::repairs::Repairs;
 use super::words::decode_words;
 
@@ -40,6 +41,9 @@ pub(crate) struct Fields<'a> {
     pub open_end: bool,
     ended: bool,
     within_multipart: bool,
+    /// The boundary of the multipart that a field of the section declares, empty if it states none: its line ends the
+    /// section.
+    boundary: Option<String>,
 }
 
 impl<'a> Fields<'a> {
@@ -51,6 +55,7 @@ impl<'a> Fields<'a> {
             open_end: false,
             ended: false,
             within_multipart: false,
+            boundary: None,
         }
     }
 
@@ -79,6 +84,25 @@ impl<'a> Fields<'a> {
         }
     }
 
+    fn keep_boundary(&mut self, field: &Field<'_>) {
+        let content_type = Parameterised::parse(field.value, &mut Repairs::default());
+        if content_type.value.starts_with("multipart/") {
+            let boundary = content_type.param("boundary").unwrap_or_default();
+            self.boundary = Some(boundary.trim_end().to_owned());
+        }
+    }
+
+    /// Returns whether a line that begins with two dashes belongs to the parts below the headers.
+    fn ends_section(&self, line: &[u8], next: usize) -> bool {
+        let Some(boundary) = &self.boundary else {
+            return self.within_multipart;
+        };
+        let (end, _) = self.line(next);
+        self.within_multipart
+            || !boundary.is_empty() && line.starts_with(boundary.as_bytes())
+            || is_of_mime(&self.raw[next..end])
+    }
+
     fn is_continuation(&self, at: usize) -> bool {
         matches!(self.raw.get(at), Some(b' ' | b'\t'))
     }
@@ -95,12 +119,13 @@ impl<'a> Iterator for Fields<'a> {
             let start = self.at;
             let (end, next) = self.line(start);
             let line = &self.raw[start..end];
-            if line.is_empty() {
+            // `\r\r\n` is a line end too.
+            if line.iter().all(|b| *b == b'\r') {
                 self.at = next;
                 self.ended = true;
                 return None;
             }
-            if self.within_multipart && line.starts_with(b"--") {
+            if line.starts_with(b"--") && self.ends_section(&line[2..], next) {
                 break;
             }
             if let Some((name, colon)) = field_name(line) {
@@ -109,14 +134,20 @@ impl<'a> Iterator for Fields<'a> {
                     (end, next) = self.line(next);
                 }
                 self.at = next;
-                return Some(Field {
+                let field = Field {
                     name,
                     value: &self.raw[start + colon + 1..end],
                     at: start,
-                });
+                };
+                if !self.within_multipart && field.is("Content-Type") {
+                    self.keep_boundary(&field);
+                }
+                return Some(field);
             }
             let (after, _) = self.line(next);
-            if field_name(&self.raw[next..after]).is_none() {
+            let below = &self.raw[next..after];
+            // The text of a part may begin right below its headers, with words before a colon.
+            if field_name(below).is_none() || self.within_multipart && !is_of_mime(below) {
                 break;
             }
             self.junk = true;
@@ -137,8 +168,13 @@ pub(crate) fn start(raw: &[u8], repairs: &mut Repairs) -> usize {
         at = 3;
         repairs.note("a byte order mark before the headers was skipped");
     }
-    if raw[at..].starts_with(b"From ") || raw[at..].starts_with(b">From ") {
-        at = memchr(b'\n', &raw[at..]).map_or(raw.len(), |found| at + found + 1);
+    let mbox = at
+        + raw[at..]
+            .iter()
+            .take_while(|b| matches!(b, b'\r' | b'\n'))
+            .count();
+    if raw[mbox..].starts_with(b"From ") || raw[mbox..].starts_with(b">From ") {
+        at = memchr(b'\n', &raw[mbox..]).map_or(raw.len(), |found| mbox + found + 1);
         repairs.note("an mbox line before the headers was skipped");
     }
     let blank = raw[at..]
@@ -289,6 +325,11 @@ fn foreign(bytes: &[u8], repairs: &mut Repairs) -> String {
         charset.name()
     ));
     read.text
+}
+
+/// Returns whether a line begins with the name of a MIME field.
+pub(crate) fn is_of_mime(line: &[u8]) -> bool {
+    line.len() > 8 && line[..8].eq_ignore_ascii_case(b"content-")
 }
 
 /// Returns the name and the position of the colon, if the line is the first line of a header.

@@ -1,21 +1,16 @@
-//! The parts of a mail (RFC 2046), found in one pass over its bytes: a stack of open boundaries, no recursion, no copies.
+//! The MIME headers of a part (RFC 2045, RFC 2183), and the part itself.
 
-use std::ops::Range;
+use bytes::Bytes;
 
-use memchr::{memchr, memmem};
-
-use super::ParseLimits;
 use super::decode::TransferEncoding;
-use super::headers::{Field, Fields};
+use super::headers::Field;
 use super::params::Parameterised;
 use super::repairs::Repairs;
-use crate::message::OverLimit;
 
-/// Longest boundary honoured; RFC 2046 allows 70.
-const LONGEST_BOUNDARY: usize = 200;
+/// Longest boundary honoured: that of a line (RFC 5322 section 2.1.1); RFC 2046 allows 70.
+pub(crate) const LONGEST_BOUNDARY: usize = 998;
 /// The most names kept of one part.
 const NAMES_MAX: usize = 8;
-const NO_BOUNDARY: &str = "a multipart without its boundary was read as text";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Disposition {
@@ -33,11 +28,44 @@ pub(crate) struct Head {
     file_name: Option<String>,
     /// Every file name that the part states, each once.
     names: Vec<String>,
-    pub encoding: TransferEncoding,
+    /// `None` if the part states none.
+    encoding: Option<TransferEncoding>,
     pub content_id: Option<String>,
+    /// The Content-Location, by which a page may refer to the part (RFC 2557).
+    pub location: Option<String>,
 }
 
 impl Head {
+    /// Returns the head of a part that no MIME headers describe.
+    pub(crate) fn made(content_type: &str, charset: Option<&str>) -> Self {
+        Self {
+            content_type: Some(Parameterised::with(content_type, "charset", charset)),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the head of a multipart/mixed.
+    pub(crate) fn multipart_of(boundary: &str) -> Self {
+        Self {
+            content_type: Some(Parameterised::with(
+                "multipart/mixed",
+                "boundary",
+                Some(boundary),
+            )),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.file_name = (!name.is_empty()).then(|| name.to_owned());
+        self
+    }
+
+    pub(crate) fn disposed(mut self, disposition: Disposition) -> Self {
+        self.disposition = disposition;
+        self
+    }
+
     pub(crate) fn read(&mut self, field: &Field<'_>, repairs: &mut Repairs) {
         if field.name.len() < 10 || !field.name.as_bytes()[..8].eq_ignore_ascii_case(b"content-") {
             return;
@@ -54,7 +82,16 @@ impl Head {
                 None => self.content_type = Some(content_type),
             }
         } else if field.is("Content-Transfer-Encoding") {
-            self.encoding = TransferEncoding::of(&String::from_utf8_lossy(field.value), repairs);
+            let encoding = TransferEncoding::of(&String::from_utf8_lossy(field.value), repairs);
+            match self.encoding {
+                Some(held) if held != encoding => {
+                    repairs.note("of several transfer encodings the one that encodes was read");
+                    if held == TransferEncoding::Identity {
+                        self.encoding = Some(encoding);
+                    }
+                }
+                _ => self.encoding = Some(encoding),
+            }
         } else if field.is("Content-Disposition") {
             let disposition = Parameterised::parse(field.value, repairs);
             self.keep_names(&disposition, "filename");
@@ -67,7 +104,39 @@ impl Head {
             };
         } else if field.is("Content-ID") {
             self.content_id = super::message_ids(field.value).into_iter().next();
+        } else if field.is("Content-Location") {
+            let location = String::from_utf8_lossy(field.value);
+            let location = location.replace(['\r', '\n', '\t'], "");
+            self.location = Some(location.trim().to_owned()).filter(|it| !it.is_empty());
         }
+    }
+
+    pub(crate) fn encoding(&self) -> TransferEncoding {
+        self.encoding.unwrap_or_default()
+    }
+
+    /// Says that the content is decoded already.
+    pub(crate) fn set_decoded(&mut self) {
+        self.encoding = None;
+    }
+
+    pub(crate) fn states_type(&self) -> bool {
+        self.content_type.is_some()
+    }
+
+    pub(crate) fn set_type(&mut self, content_type: &str) {
+        self.content_type = Some(Parameterised::plain(content_type));
+    }
+
+    /// Returns whether a parameter of Content-Type has this value, in any letters.
+    pub(crate) fn param_is(&self, name: &str, value: &str) -> bool {
+        self.param(name)
+            .is_some_and(|stated| stated.trim().eq_ignore_ascii_case(value))
+    }
+
+    /// Returns the subtype, if the part is a multipart.
+    pub(crate) fn multipart(&self) -> Option<&str> {
+        self.content_type().strip_prefix("multipart/")
     }
 
     pub(crate) fn content_type(&self) -> &str {
@@ -113,233 +182,36 @@ impl Head {
         self.disposition
     }
 
-    fn boundary(&self) -> Option<&str> {
+    pub(crate) fn boundary(&self) -> Option<&str> {
         self.param("boundary")
             .map(str::trim_end)
             .filter(|boundary| (1..=LONGEST_BOUNDARY).contains(&boundary.len()))
     }
 }
 
+/// The multipart that directly contains a part, as far as the choice of the body depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Within {
+    /// Any multipart that the other values do not name, and none.
+    #[default]
+    Mixed,
+    Alternative,
+    Related,
+}
+
 /// A part that is not a multipart.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Leaf {
     pub head: Head,
-    /// The content in the mail's bytes, still encoded.
-    pub body: Range<usize>,
+    /// The content, still encoded.
+    pub body: Bytes,
     /// The outermost multipart/alternative that contains it.
     pub alternative: Option<usize>,
+    pub within: Within,
+    /// Whether it is the first part of its multipart.
+    pub first: bool,
     /// Whether it is read as text although its headers declare a multipart.
     pub unsplit: bool,
-}
-
-/// Splits the body at `at` into its parts. Also returns the limit that prevented further splitting, if any.
-pub(crate) fn leaves(
-    raw: &[u8],
-    at: usize,
-    head: Head,
-    limits: &ParseLimits,
-    repairs: &mut Repairs,
-) -> (Vec<Leaf>, Option<OverLimit>) {
-    let mut walk = Walk {
-        raw,
-        dashes: memmem::Finder::new(b"--"),
-        open: Vec::new(),
-        found: Vec::new(),
-        over_limit: None,
-    };
-    walk.run(at, head, limits, repairs);
-    (walk.found, walk.over_limit)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Entry {
-    /// A part that is not split.
-    Leaf,
-    /// A multipart whose parts come next.
-    Opened,
-    /// A multipart that cannot be split.
-    Unsplit,
-}
-
-struct Open {
-    boundary: Vec<u8>,
-    digest: bool,
-    alternative: Option<usize>,
-}
-
-/// A boundary line.
-struct Delimiter {
-    /// The end of the content before it, without that content's line end.
-    before: usize,
-    /// Start of the next line.
-    after: usize,
-    /// The index of the multipart that it belongs to.
-    level: usize,
-    closes: bool,
-}
-
-struct Walk<'a> {
-    raw: &'a [u8],
-    dashes: memmem::Finder<'static>,
-    open: Vec<Open>,
-    found: Vec<Leaf>,
-    over_limit: Option<OverLimit>,
-}
-
-impl Walk<'_> {
-    fn run(&mut self, at: usize, head: Head, limits: &ParseLimits, repairs: &mut Repairs) {
-        let mut at = at;
-        let mut head = head;
-        let mut parts = 0;
-        loop {
-            parts += 1;
-            let mut entry = self.enter(&head, limits, repairs);
-            let mut next = self.delimiter(at);
-            if entry == Entry::Opened {
-                let own = self.open.len() - 1;
-                if next.as_ref().is_some_and(|next| next.level == own) {
-                    head = Head::default();
-                } else {
-                    repairs.note(NO_BOUNDARY);
-                    self.open.pop();
-                    entry = Entry::Unsplit;
-                }
-            }
-            if entry != Entry::Opened {
-                let end = next.as_ref().map_or(self.raw.len(), |next| next.before);
-                self.found.push(Leaf {
-                    head: std::mem::take(&mut head),
-                    body: at..end.max(at),
-                    alternative: self.open.last().and_then(|open| open.alternative),
-                    unsplit: entry == Entry::Unsplit,
-                });
-            }
-            loop {
-                let Some(delimiter) = next else {
-                    if !self.open.is_empty() {
-                        repairs.note("a multipart was not closed");
-                    }
-                    return;
-                };
-                if delimiter.level + 1 < self.open.len() {
-                    repairs.note("a multipart was not closed");
-                    self.open.truncate(delimiter.level + 1);
-                }
-                at = delimiter.after;
-                if !delimiter.closes {
-                    break;
-                }
-                self.open.pop();
-                if self.open.is_empty() {
-                    return;
-                }
-                next = self.delimiter(at);
-            }
-            if parts >= limits.parts {
-                repairs.note(format!(
-                    "parts after the first {} were left out",
-                    limits.parts
-                ));
-                self.over_limit
-                    .get_or_insert(OverLimit::Parts { most: limits.parts });
-                return;
-            }
-            (head, at) = self.part_head(at, repairs);
-        }
-    }
-
-    /// Opens a multipart, if the part is one that can be split.
-    fn enter(&mut self, head: &Head, limits: &ParseLimits, repairs: &mut Repairs) -> Entry {
-        let Some(subtype) = head.content_type().strip_prefix("multipart/") else {
-            return Entry::Leaf;
-        };
-        if self.open.len() >= limits.depth {
-            repairs.note(format!(
-                "parts nested deeper than {} were kept as an attachment",
-                limits.depth
-            ));
-            self.over_limit
-                .get_or_insert(OverLimit::Depth { most: limits.depth });
-            return Entry::Leaf;
-        }
-        let Some(boundary) = head.boundary() else {
-            repairs.note(NO_BOUNDARY);
-            return Entry::Unsplit;
-        };
-        let outer = self.open.last().and_then(|open| open.alternative);
-        self.open.push(Open {
-            boundary: boundary.as_bytes().to_vec(),
-            digest: subtype == "digest",
-            alternative: outer.or((subtype == "alternative").then_some(self.found.len())),
-        });
-        Entry::Opened
-    }
-
-    fn part_head(&self, at: usize, repairs: &mut Repairs) -> (Head, usize) {
-        let mut head = Head::default();
-        let mut fields = Fields::of_part(self.raw, at);
-        for field in fields.by_ref() {
-            head.read(&field, repairs);
-        }
-        if head.content_type.is_none() && self.open.last().is_some_and(|open| open.digest) {
-            head.content_type = Some(Parameterised::plain("message/rfc822"));
-        }
-        (head, fields.at)
-    }
-
-    /// Returns the next boundary line from the start of a line.
-    fn delimiter(&self, from: usize) -> Option<Delimiter> {
-        if self.open.is_empty() {
-            return None;
-        }
-        let mut search = from;
-        loop {
-            let at = search + self.dashes.find(&self.raw[search..])?;
-            if at == from || self.raw[at - 1] == b'\n' {
-                if let Some(delimiter) = self.delimiter_at(at, from) {
-                    return Some(delimiter);
-                }
-                search = at + 2;
-            } else {
-                // Not at the start of a line: a run of dashes contains no boundary line either.
-                search = at + self.raw[at..].iter().take_while(|b| **b == b'-').count();
-            }
-            if search >= self.raw.len() {
-                return None;
-            }
-        }
-    }
-
-    fn delimiter_at(&self, at: usize, from: usize) -> Option<Delimiter> {
-        let rest = &self.raw[at + 2..];
-        let window = &rest[..rest.len().min(LONGEST_BOUNDARY + 80)];
-        let (line, after) = match memchr(b'\n', window) {
-            Some(end) => (&window[..end], at + 2 + end + 1),
-            None if window.len() == rest.len() => (window, self.raw.len()),
-            None => return None,
-        };
-        let line = line.trim_ascii_end();
-        let (level, closes) = self
-            .open
-            .iter()
-            .enumerate()
-            .rev()
-            .find_map(
-                |(level, open)| match line.strip_prefix(open.boundary.as_slice())? {
-                    b"" => Some((level, false)),
-                    b"--" => Some((level, true)),
-                    _ => None,
-                },
-            )?;
-        let mut before = at.saturating_sub(1);
-        if before > from && self.raw[before - 1] == b'\r' {
-            before -= 1;
-        }
-        Some(Delimiter {
-            before: before.max(from),
-            after,
-            level,
-            closes,
-        })
-    }
+    /// Whether it is the body that a TNEF stream carries beside the mail's own.
+    pub carried: bool,
 }

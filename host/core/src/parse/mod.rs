@@ -1,16 +1,29 @@
 //! Parses a mail's bytes into a [`Message`]: total, linear, within named limits, with every repair noted.
 
 mod address;
+mod attached;
 mod authentication;
 mod charset;
+mod calendar;
+mod content;
 mod decode;
+mod enriched;
+mod flowed;
 mod headers;
 mod html;
 mod ids;
+mod mapi;
 mod mime;
+mod outlook_msg;
 mod params;
 mod repairs;
 mod words;
+mod rtf;
+mod smime;
+mod structure;
+mod tnef;
+mod uuencode;
+mod zones;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -21,17 +34,18 @@ use memchr::{memchr, memrchr};
 use serde::{Deserialize, Serialize};
 
 use crate::classify;
-use crate::harmless::is_hidden;
-use crate::message::{Address, Attachment, Classification, Header, Message};
+use crate::message::{Address, Classification, Header, Message};
 use crate::raw::ContentHash;
 use crate::reply;
+pub use attached::attached_mail;
 use authentication::Boundary;
 pub use authentication::NO_AUTHSERV_ID;
 use headers::{Field, Fields};
 pub(crate) use ids::message_ids;
-use mime::{Disposition, Head, Leaf};
+use mime::Head;
 pub use repairs::MAX_REPAIRS;
 use repairs::Repairs;
+use structure::Structure;
 
 /// The suffix of a Message-ID that replaces a missing one. No external mail refers to it.
 pub(crate) const SYNTHETIC: &str = "@synthetic.postroom.invalid";
@@ -76,9 +90,6 @@ impl Default for ParseLimits {
     }
 }
 
-/// How many attachments with several names are noted individually.
-const AMBIGUOUS_NOTED: usize = 16;
-
 /// Parses a mail. `trusted_boundaries` are the authserv-ids (RFC 8601) whose Authentication-Results are believed.
 pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -> Message {
     let mut repairs = Repairs::default();
@@ -95,20 +106,21 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     let mut top = Top::default();
     let mut boundary = Boundary::new(trusted_boundaries);
     let body = top.read(raw, limits, &mut boundary, &mut repairs);
-    let (leaves, over_limit) = mime::leaves(
-        raw,
-        body,
-        std::mem::take(&mut top.head),
-        limits,
-        &mut repairs,
-    );
-    let mut content = Content::new(limits);
-    let sole = leaves.len() == 1;
-    for leaf in leaves {
-        content.add(raw, leaf, sole, &mut repairs);
-    }
-    let (text, html, attachments) = content.finish(&mut repairs);
+    let head = std::mem::take(&mut top.head);
+    let structure = structure::split(raw, body, head, limits, &mut repairs);
+    assemble(top, &boundary, structure, raw, limits, repairs)
+}
 
+/// Makes the mail of its headers and its parts. `raw` names it, if its headers do not.
+fn assemble(
+    mut top: Top,
+    boundary: &Boundary<'_>,
+    structure: Structure,
+    raw: &[u8],
+    limits: &ParseLimits,
+    mut repairs: Repairs,
+) -> Message {
+    let content = content::read(structure, limits, &mut repairs);
     if top.from.is_none() {
         top.from = top.sender.take();
         repairs.note(match &top.from {
@@ -122,9 +134,14 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     });
     let subject = header(&top.headers, "Subject").unwrap_or("").to_owned();
     let references = top.references(limits.references);
+    let reply = if content.is_summary {
+        content.text.trim().to_owned()
+    } else {
+        reply::new_words(&content.text, &subject, !references.is_empty())
+    };
     let mut mail = Message {
         authentication: boundary.said(),
-        reply: reply::new_words(&text, &subject, !references.is_empty()),
+        reply,
         date: top.date.take(),
         references,
         from: top.from,
@@ -133,18 +150,18 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
         reply_to: top.reply_to,
         message_id,
         subject,
-        text,
-        html,
+        text: content.text,
+        html: content.html,
         headers: top.headers,
-        attachments,
+        attachments: content.attachments,
         classification: Classification::Person,
         classification_reason: String::new(),
         challenge: false,
         delivery: None,
-        calendar: None,
+        calendar: content.calendar,
         null_sender: false,
         repairs: repairs.into_vec(),
-        over_limit,
+        over_limit: content.over_limit,
     };
     classify::judge(&mut mail);
     mail
@@ -316,180 +333,6 @@ impl Top {
     }
 }
 
-/// The text, HTML and attachments collected so far, part by part.
-struct Content<'l> {
-    limits: &'l ParseLimits,
-    segments: Vec<Segment>,
-    text_bytes: usize,
-    html_bytes: usize,
-    attachments: Vec<Attachment>,
-    /// One sentence for each attachment that states several names.
-    ambiguous: Vec<String>,
-}
-
-/// One piece of the body: a text part, an HTML part, or the two of one multipart/alternative.
-#[derive(Default)]
-struct Segment {
-    alternative: Option<usize>,
-    plain: String,
-    html: String,
-}
-
-impl<'l> Content<'l> {
-    fn new(limits: &'l ParseLimits) -> Self {
-        Self {
-            limits,
-            segments: Vec::new(),
-            text_bytes: 0,
-            html_bytes: 0,
-            attachments: Vec::new(),
-            ambiguous: Vec::new(),
-        }
-    }
-
-    /// Adds a part. `sole` means that the mail has no other part.
-    fn add(&mut self, raw: &Bytes, leaf: Leaf, sole: bool, repairs: &mut Repairs) {
-        let head = &leaf.head;
-        let content_type = head.content_type();
-        let is_html = content_type == "text/html";
-        let is_text = leaf.unsplit
-            || is_html
-            || content_type == "text/plain"
-            || sole && content_type.starts_with("text/");
-        let attached = head.disposition() == Disposition::Attachment;
-        let is_body = match (sole, head.file_name()) {
-            (true, None) => true,
-            (true, Some(_)) | (false, None) => !attached,
-            (false, Some(_)) => false,
-        };
-        if is_text && is_body {
-            self.add_text(
-                &raw[leaf.body.clone()],
-                &leaf,
-                is_html && !leaf.unsplit,
-                repairs,
-            );
-        } else {
-            self.attach(raw, &leaf, repairs);
-        }
-    }
-
-    fn add_text(&mut self, source: &[u8], leaf: &Leaf, is_html: bool, repairs: &mut Repairs) {
-        let (what, most, used) = if is_html {
-            ("HTML", self.limits.html_bytes, &mut self.html_bytes)
-        } else {
-            ("text", self.limits.text_bytes, &mut self.text_bytes)
-        };
-        let left = most - *used;
-        let encoding = leaf.head.encoding;
-        let cap = encoding.source_cap(left);
-        let was_cut = source.len() > cap;
-        let bytes = encoding.decode(&source[..source.len().min(cap)], repairs);
-        let charset = leaf.head.param("charset");
-        let text = if is_html {
-            decode::page(bytes, charset, was_cut, repairs)
-        } else {
-            decode::text(bytes, charset, was_cut, repairs)
-        };
-        let mut text = decode::normalise(text, repairs);
-        if decode::cut(&mut text, left) || was_cut {
-            repairs.note(format!("{what} over {most} bytes was cut"));
-        }
-        *used += text.len();
-        let same = match (self.segments.last_mut(), leaf.alternative) {
-            (Some(last), Some(group)) if last.alternative == Some(group) => Some(last),
-            _ => None,
-        };
-        let segment = match same {
-            Some(segment) => segment,
-            None => {
-                self.segments.push(Segment {
-                    alternative: leaf.alternative,
-                    ..Segment::default()
-                });
-                let last = self.segments.len() - 1;
-                &mut self.segments[last]
-            }
-        };
-        append(
-            if is_html {
-                &mut segment.html
-            } else {
-                &mut segment.plain
-            },
-            text,
-        );
-    }
-
-    fn attach(&mut self, raw: &Bytes, leaf: &Leaf, repairs: &mut Repairs) {
-        let head = &leaf.head;
-        let source = raw.slice(leaf.body.clone());
-        let decoded = match head.encoding.decode(&source, repairs) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(bytes) => Some(Bytes::from(bytes)),
-        };
-        let name = head
-            .file_name()
-            .map_or_else(String::new, |name| file_name(name, repairs));
-        let mut others: Vec<String> = head
-            .other_names()
-            .map(|other| file_name(other, repairs))
-            .filter(|other| *other != name)
-            .collect();
-        others.dedup();
-        if !others.is_empty() {
-            let others = others.join("\" and \"");
-            self.ambiguous.push(format!(
-                "the attachment \"{name}\" is also named \"{others}\""
-            ));
-        }
-        self.attachments.push(Attachment {
-            name,
-            content_type: head.content_type().to_owned(),
-            charset: head.param("charset").map(str::to_owned),
-            inline: match head.disposition() {
-                Disposition::Inline => true,
-                Disposition::Attachment => false,
-                Disposition::Unstated => head.content_id.is_some(),
-            },
-            content_id: head.content_id.clone(),
-            bytes: decoded.unwrap_or(source),
-        });
-    }
-
-    fn finish(mut self, repairs: &mut Repairs) -> (String, Option<String>, Vec<Attachment>) {
-        let more = self.ambiguous.len().saturating_sub(AMBIGUOUS_NOTED);
-        if more > 0 {
-            self.ambiguous.truncate(AMBIGUOUS_NOTED);
-            self.ambiguous
-                .push(format!("{more} more attachments have several names"));
-        }
-        repairs.note_first(std::mem::take(&mut self.ambiguous));
-        let most = self.limits.text_bytes;
-        let mut text = String::new();
-        let mut html = String::new();
-        for segment in self.segments {
-            let Segment {
-                plain, html: page, ..
-            } = segment;
-            if !plain.trim().is_empty() || page.is_empty() {
-                append(&mut text, plain);
-            } else {
-                let derived = html::to_text(&page, most);
-                // Careless senders put both forms side by side in a multipart/mixed.
-                if !html::has_same_words(&text, &derived) {
-                    append(&mut text, derived);
-                }
-            }
-            append(&mut html, page);
-        }
-        if decode::cut(&mut text, most) {
-            repairs.note(format!("text over {most} bytes was cut"));
-        }
-        (text, (!html.is_empty()).then_some(html), self.attachments)
-    }
-}
-
 /// Returns the text of a page, which replaces a missing text part.
 pub(crate) fn text_of_html(html: &str, most: usize) -> String {
     html::to_text(html, most)
@@ -519,16 +362,31 @@ pub(crate) fn addresses_of(value: &str) -> Vec<Address> {
     )
 }
 
-/// Returns the mail with `\n` in place of `\r`, if it contains no `\n` at all.
+/// Returns the mail with `\n` in place of each bare `\r`, if its headers end with these.
 fn with_newlines(raw: &[u8]) -> Cow<'_, [u8]> {
-    if memchr(b'\n', raw).is_some() || memchr(b'\r', raw).is_none() {
+    const LONGEST_NAME: usize = 80;
+    let Some(first) = memchr(b'\r', raw) else {
         return Cow::Borrowed(raw);
+    };
+    let is_field = |rest: &[u8]| {
+        let name = rest.iter().take(LONGEST_NAME);
+        let name = name.take_while(|b| b.is_ascii_alphanumeric() || **b == b'-');
+        let length = name.count();
+        length > 0 && rest.get(length) == Some(&b':')
+    };
+    match memchr(b'\n', raw) {
+        Some(newline) if newline < first || !is_field(&raw[first + 1..]) => {
+            return Cow::Borrowed(raw);
+        }
+        _ => {}
     }
-    Cow::Owned(
-        raw.iter()
-            .map(|b| if *b == b'\r' { b'\n' } else { *b })
-            .collect(),
-    )
+    let mut out = raw.to_vec();
+    for at in first..out.len() {
+        if out[at] == b'\r' && out.get(at + 1) != Some(&b'\n') {
+            out[at] = b'\n';
+        }
+    }
+    Cow::Owned(out)
 }
 
 fn extend(list: &mut Vec<Address>, field: &Field<'_>, most: usize, repairs: &mut Repairs) {
@@ -557,31 +415,4 @@ fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
         .iter()
         .find(|header| header.name.eq_ignore_ascii_case(name))
         .map(|header| header.value.as_str())
-}
-
-fn append(to: &mut String, more: String) {
-    if to.is_empty() {
-        *to = more;
-    } else if !more.is_empty() {
-        if !to.ends_with('\n') {
-            to.push('\n');
-        }
-        to.push_str(&more);
-    }
-}
-
-/// Returns a name without folders and without hidden characters.
-fn file_name(name: &str, repairs: &mut Repairs) -> String {
-    const LONGEST_NAME: usize = 255;
-    let last = name.rsplit(['/', '\\']).next().unwrap_or("");
-    let mut kept: String = last.chars().filter(|c| !is_hidden(*c)).collect();
-    decode::cut(&mut kept, LONGEST_NAME);
-    let kept = match kept.trim() {
-        "." | ".." => "",
-        kept => kept,
-    };
-    if kept != name.trim() {
-        repairs.note("an unsafe file name was shortened");
-    }
-    kept.to_owned()
 }

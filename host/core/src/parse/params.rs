@@ -31,6 +31,14 @@ impl Parameterised {
         }
     }
 
+    pub(crate) fn with(value: &str, name: &str, param: Option<&str>) -> Self {
+        let params = param.map(|param| (name.to_owned(), param.to_owned()));
+        Self {
+            value: value.to_owned(),
+            params: params.into_iter().collect(),
+        }
+    }
+
     pub(crate) fn parse(raw: &[u8], repairs: &mut Repairs) -> Self {
         let text = headers::unfold(&raw[..raw.len().min(LONGEST_VALUE)], repairs);
         let text = after_comments(&text);

@@ -96,6 +96,7 @@ fn shown(mail: &Message) -> Value {
     put("text", json!(mail.text), json!(""));
     put("reply", json!(mail.reply), json!(mail.text.trim()));
     put("html", json!(mail.html.is_some()), json!(false));
+    put("calendar", json!(mail.calendar), Value::Null);
     put("repairs", json!(mail.repairs), json!([]));
     let attachments: Vec<Value> = mail
         .attachments

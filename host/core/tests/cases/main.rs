@@ -12,6 +12,7 @@ mod hostile;
 mod layouts;
 mod mutations;
 mod params;
+mod opened;
 mod redact;
 
 use std::path::PathBuf;
