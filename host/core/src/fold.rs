@@ -34,3 +34,10 @@ pub(crate) fn without_tags(subject: &str) -> &str {
     }
     rest
 }
+
+/// Returns whether two texts are equal without regard to case.
+pub(crate) fn folded_eq(a: &str, b: &str) -> bool {
+    a.chars()
+        .flat_map(char::to_lowercase)
+        .eq(b.chars().flat_map(char::to_lowercase))
+}

@@ -12,6 +12,7 @@ pub mod effects;
 pub mod event;
 mod first_contact;
 mod fold;
+mod forwarded;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod grants;
@@ -46,6 +47,7 @@ pub use decision::{
 pub use effects::{AutomaticLimits, MailFacts, OutgoingRoute, Outlets, Routes};
 pub use event::{Event, EventKind, ItemDetail, ItemKind, ItemSnapshot};
 pub use first_contact::Import;
+pub use forwarded::forwarded;
 pub use grants::{ActionKind, ActionKinds};
 pub use identity::{InstallationSecret, MailIdentity, ServiceAlertIdentity};
 pub use limits::{
@@ -68,5 +70,6 @@ pub use position::Position;
 pub use raw::{ContentHash, Cursor, RawMessage};
 pub use receipt::{ExternalRef, Receipt};
 pub use redact::Redactor;
+pub use reply::{new_words, new_words_knowing, new_words_of_text, reply_html};
 pub use thread::{ticket_name, ticket_number, ticket_numbers};
 pub use touches::Touches;

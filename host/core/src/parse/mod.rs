@@ -115,9 +115,9 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
     let (classification, null_sender) = classify(&top.headers, top.from.as_ref());
     let subject = header(&top.headers, "Subject").unwrap_or("").to_owned();
     let references = top.references(limits.references);
-    Message {
+    let mut message = Message {
         authentication: boundary.said(),
-        reply: reply::new_words(&text, &subject, !references.is_empty()),
+        reply: String::new(),
         date: top.date.take(),
         references,
         from: top.from,
@@ -138,7 +138,9 @@ pub fn parse(raw: &Bytes, limits: &ParseLimits, trusted_boundaries: &[String]) -
         null_sender,
         repairs: repairs.into_vec(),
         over_limit,
-    }
+    };
+    message.reply = reply::new_words(&message);
+    message
 }
 
 /// Returns the Message-ID that [`parse`] would return, read from the headers alone; `None` if the mail has none and `parse`
@@ -559,6 +561,12 @@ fn date(raw: &[u8]) -> Option<String> {
     }
     let text = date.to_rfc3339();
     text.parse::<jiff::Timestamp>().ok().map(|_| text)
+}
+
+/// Returns a date that a mailer wrote into a text as RFC 3339, if it is one of RFC 5322 with its time zone.
+pub(crate) fn date_of(value: &str) -> Option<String> {
+    let zoned = value.rsplit(' ').next()?.starts_with(['+', '-']) || value.ends_with("GMT");
+    zoned.then(|| date(value.as_bytes()))?
 }
 
 fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {

@@ -6,6 +6,7 @@ mod decisions;
 mod hostile;
 mod mutations;
 mod redact;
+mod replies;
 
 use std::path::PathBuf;
 

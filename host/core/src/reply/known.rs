@@ -1,0 +1,188 @@
+//! Finds in a mail the text of earlier mails: what stands there is quoted, however the mailer dressed it.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::labels::labelled;
+use super::people::People;
+use super::stamp::Stamp;
+use super::{LONGEST_LINE, Lines, extract};
+use crate::message::Message;
+
+/// The number of words in a row that are looked for. In Chinese and Japanese a word is one character.
+const RUN_WORDS: usize = 6;
+/// A run at the end of the mail is quoted from this many characters on; a shorter one may be a greeting.
+const TAIL_CHARS: usize = 16;
+/// A run in the middle of the mail is quoted from this many characters on: a person may repeat a sentence on purpose.
+const MIDDLE_CHARS: usize = 160;
+/// The most lines of an attribution or header block above a quote without quote marks.
+const HEAD_LINES: usize = 8;
+
+/// Returns the new text like [`new_words`](super::new_words), and without what stands in one of the earlier texts of its
+/// conversation in a longer run, whatever its line breaks, quote marks and indentation. Takes time proportional to the length
+/// of all texts.
+pub fn new_words_knowing(message: &Message, earlier: &[&str]) -> String {
+    let lines = Lines::of(&message.text);
+    let words = words_of(&lines);
+    let mut covered = vec![false; words.len()];
+    let mut known = HashSet::new();
+    for text in earlier {
+        let text: Vec<u64> = words_of(&Lines::of(text))
+            .iter()
+            .map(|it| it.hash)
+            .collect();
+        known.extend(text.windows(RUN_WORDS).map(hash_of));
+        if (2..RUN_WORDS).contains(&text.len()) {
+            cover_whole(&words, &text, &mut covered);
+        }
+    }
+    let hashes: Vec<u64> = words.iter().map(|word| word.hash).collect();
+    for (at, run) in hashes.windows(RUN_WORDS).enumerate() {
+        if known.contains(&hash_of(run)) {
+            covered[at..at + RUN_WORDS].fill(true);
+        }
+    }
+    let old = old_lines(&lines, &words, &covered, &People::of(message));
+    if !old.contains(&true) {
+        return extract(message, None);
+    }
+    extract(message, Some(&old))
+}
+
+struct Word {
+    line: usize,
+    chars: usize,
+    hash: u64,
+}
+
+fn hash_of<T: Hash + ?Sized>(value: &T) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn words_of(lines: &Lines<'_>) -> Vec<Word> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    for line in 0..lines.len() {
+        let mut add = |word: &mut String| {
+            if !word.is_empty() {
+                words.push(Word {
+                    line,
+                    chars: word.chars().count(),
+                    hash: hash_of(word.as_str()),
+                });
+                word.clear();
+            }
+        };
+        for c in lines.raw(line).chars() {
+            if !c.is_alphanumeric() {
+                add(&mut word);
+                continue;
+            }
+            let ideograph = matches!(c, '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}');
+            if ideograph {
+                add(&mut word);
+            }
+            word.extend(c.to_lowercase());
+            if ideograph {
+                add(&mut word);
+            }
+        }
+        add(&mut word);
+    }
+    words
+}
+
+/// Covers the places where a short text stands as whole lines.
+fn cover_whole(words: &[Word], text: &[u64], covered: &mut [bool]) {
+    for at in 0..words.len().saturating_sub(text.len() - 1) {
+        let run = &words[at..at + text.len()];
+        let begins = at == 0 || words[at - 1].line != run[0].line;
+        let ends = words
+            .get(at + text.len())
+            .is_none_or(|next| next.line != run[run.len() - 1].line);
+        if begins && ends && run.iter().zip(text).all(|(word, hash)| word.hash == *hash) {
+            covered[at..at + text.len()].fill(true);
+        }
+    }
+}
+
+/// Returns, for each line, whether it is quoted: all of its words are covered, and so are its neighbours' over a long enough
+/// stretch.
+fn old_lines(
+    lines: &Lines<'_>,
+    words: &[Word],
+    covered: &[bool],
+    people: &People<'_>,
+) -> Vec<bool> {
+    // Lines without words belong to the stretch around them.
+    let mut state: Vec<Option<bool>> = vec![None; lines.len()];
+    let mut chars = vec![0; lines.len()];
+    for (word, covered) in words.iter().zip(covered) {
+        let is_old = state[word.line].unwrap_or(true) && *covered;
+        state[word.line] = Some(is_old);
+        chars[word.line] += word.chars;
+    }
+    let mut old = vec![false; lines.len()];
+    let mut at = 0;
+    while at < lines.len() {
+        if state[at] != Some(true) {
+            at += 1;
+            continue;
+        }
+        let first = at;
+        let mut last = at;
+        let mut length = 0;
+        while at < lines.len() && state[at] != Some(false) {
+            if state[at].is_some() {
+                last = at;
+                length += chars[at];
+            }
+            at += 1;
+        }
+        let is_tail = at == lines.len();
+        if length >= MIDDLE_CHARS || is_tail && length >= TAIL_CHARS {
+            old[first..=last].fill(true);
+            if let Some(head) = head_above(lines, first, people) {
+                old[head..first].fill(true);
+            }
+        }
+    }
+    old
+}
+
+/// Returns the first line of an attribution or a header block above a quote, of whatever form: a short paragraph with a date, or
+/// with labels only.
+fn head_above(lines: &Lines<'_>, quote: usize, people: &People<'_>) -> Option<usize> {
+    let mut end = quote;
+    while end > 0 && quote - end < 3 && lines.get(end - 1).is_empty() {
+        end -= 1;
+    }
+    let mut first = end;
+    while first > 0 && !lines.get(first - 1).is_empty() {
+        first -= 1;
+        if end - first > HEAD_LINES {
+            return None;
+        }
+    }
+    // The words of the sender come first: a mail of one paragraph is no head.
+    if first == end || first == 0 {
+        return None;
+    }
+    let mut text = String::new();
+    for at in first..end {
+        text.push_str(lines.get(at));
+        text.push(' ');
+    }
+    if text.len() > LONGEST_LINE {
+        return None;
+    }
+    let stamp = Stamp::of(&text);
+    let labels = (first..end).filter(|at| labelled(lines.get(*at)).is_some());
+    let labels = labels.count();
+    let named = text.contains('@') || people.names(&text);
+    let is_head = stamp.is_date() && (named || stamp.time)
+        || labels >= 2 && labels == end - first && (named || stamp.is_any());
+    is_head.then_some(first)
+}
