@@ -120,7 +120,7 @@ fn original(found: &Block, text: String, outer: &Message) -> Message {
     let addresses = |role: Role| -> Vec<Address> {
         found
             .first(role)
-            .map_or_else(Vec::new, |entry| addresses_of(&plain(&entry.value)))
+            .map_or_else(Vec::new, |entry| addresses_in(&entry.value))
     };
     let value = |role: Role| found.first(role).map(|entry| entry.value.clone());
     let mut from = addresses(Role::From).into_iter().next();
@@ -129,7 +129,7 @@ fn original(found: &Block, text: String, outer: &Message) -> Message {
         let mut values = found.entries.iter().filter(|it| it.value.contains('@'));
         from = values
             .next()
-            .and_then(|it| addresses_of(&plain(&it.value)).into_iter().next());
+            .and_then(|it| addresses_in(&it.value).into_iter().next());
     }
     let names = [
         ("From", Role::From),
@@ -173,6 +173,13 @@ fn original(found: &Block, text: String, outer: &Message) -> Message {
     mail
 }
 
+/// Returns the addresses of a value. Outlook writes names alone: these are left out.
+fn addresses_in(value: &str) -> Vec<Address> {
+    let value = plain(value);
+    let written = value.split(';').filter(|it| it.contains('@'));
+    written.flat_map(addresses_of).collect()
+}
+
 /// Returns a list of addresses as RFC 5322 writes it: Outlook has `Name [mailto:a@b.example]` and semicolons, web mail adds
 /// `<mailto:…>`.
 fn plain(value: &str) -> String {
@@ -191,5 +198,5 @@ fn plain(value: &str) -> String {
             false => out.replace_range(at..end, ""),
         }
     }
-    out.replace(']', ">").replace(">>", ">").replace(';', ",")
+    out.replace(']', ">").replace(">>", ">")
 }

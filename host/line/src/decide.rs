@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use postroom_core::{
     Action, ContentHash, Decision, Message, Outcome, OverLimit, RawMessage, counted, message_id,
-    parse, synthetic_message_id,
+    new_words_knowing, parse, synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
 use postroom_store::{Conclusion, Facts, NewMail, PendingMail, StoreError};
@@ -374,6 +374,12 @@ fn walk_chain(
         message.from.as_ref(),
         &mailbox.domains,
     )?;
+    // Only the rules see the shorter text: the record has it, so that a replay decides on the same.
+    let shorter = match &thread {
+        Some(thread) => without_earlier(line, &mailbox.tenant, &thread.ticket, message)?,
+        None => None,
+    };
+    let message = shorter.as_ref().unwrap_or(message);
     let context = chain_run::context(
         &mailbox.tenant,
         &mailbox.name,
@@ -395,7 +401,30 @@ fn walk_chain(
             failure: Arc::default(),
         },
     };
-    chain_run::run_chain(place, message, context)
+    let mut outcome = chain_run::run_chain(place, message, context)?;
+    if let Some(shorter) = &shorter {
+        Arc::make_mut(&mut outcome.conclusion).reply = Some(shorter.reply.clone());
+    }
+    Ok(outcome)
+}
+
+/// Returns the mail with a shorter reply, if its new text still holds what earlier mails of its ticket wrote.
+fn without_earlier(
+    line: &Line,
+    tenant: &str,
+    ticket: &str,
+    message: &Message,
+) -> Result<Option<Arc<Message>>, StoreError> {
+    let texts = line.facts.earlier_texts(tenant, ticket)?;
+    let earlier: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let reply = new_words_knowing(message, &earlier);
+    let is_shorter = reply.len() < message.reply.len();
+    Ok(is_shorter.then(|| {
+        Arc::new(Message {
+            reply,
+            ..message.clone()
+        })
+    }))
 }
 
 /// Provides capabilities for one mail's tenant from the current state of the store.
@@ -484,6 +513,7 @@ fn set_aside(reason: String, generation: u64) -> ChainOutcome {
         kv_reads: Vec::new(),
         kv_writes: Vec::new(),
         lookups: Vec::new(),
+        reply: None,
     };
     ChainOutcome {
         conclusion: Arc::new(conclusion),

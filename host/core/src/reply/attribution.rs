@@ -5,7 +5,7 @@ use super::people::People;
 use super::phrases::{ATTRIBUTION_STARTS, has_verb};
 use super::stamp::{Stamp, is_digit};
 use super::{LONGEST_LINE, Lines};
-use crate::fold::starts_with_any;
+use crate::fold::{folded, starts_with_any};
 
 /// The most lines that one attribution may be wrapped over.
 const ATTRIBUTION_LINES: usize = 4;
@@ -136,11 +136,12 @@ struct Evidence {
 
 impl Evidence {
     fn of(joined: &str, people: &People<'_>) -> Self {
+        let lower: String = folded(joined).collect();
         Self {
             stamp: Stamp::of(joined),
             digits: joined.contains(is_digit),
             address: joined.contains('@'),
-            verb: has_verb(&joined.to_lowercase()),
+            verb: has_verb(&lower),
             start: starts_with_any(joined, ATTRIBUTION_STARTS),
             peer: people.names(joined),
         }

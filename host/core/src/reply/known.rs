@@ -11,9 +11,11 @@ use crate::message::Message;
 
 /// The number of words in a row that are looked for. In Chinese and Japanese a word is one character.
 const RUN_WORDS: usize = 6;
-/// A run at the end of the mail is quoted from this many characters on; a shorter one may be a greeting.
-const TAIL_CHARS: usize = 16;
-/// A run in the middle of the mail is quoted from this many characters on: a person may repeat a sentence on purpose.
+/// A run at the end or the start of the mail is quoted from this many characters on. A person may repeat a short sentence on purpose.
+const EDGE_CHARS: usize = 60;
+/// The same below an attribution or a header block.
+const HEADED_CHARS: usize = 8;
+/// A run in the middle of the mail is quoted from this many characters on.
 const MIDDLE_CHARS: usize = 160;
 /// The most lines of an attribution or header block above a quote without quote marks.
 const HEAD_LINES: usize = 8;
@@ -126,8 +128,10 @@ fn old_lines(
     }
     let mut old = vec![false; lines.len()];
     let mut at = 0;
+    let mut after_new = false;
     while at < lines.len() {
         if state[at] != Some(true) {
+            after_new |= state[at].is_some();
             at += 1;
             continue;
         }
@@ -142,11 +146,14 @@ fn old_lines(
             at += 1;
         }
         let is_tail = at == lines.len();
-        if length >= MIDDLE_CHARS || is_tail && length >= TAIL_CHARS {
-            old[first..=last].fill(true);
-            if let Some(head) = head_above(lines, first, people) {
-                old[head..first].fill(true);
-            }
+        let head = head_above(lines, first, people);
+        let enough = match (is_tail || !after_new, head) {
+            (true, Some(_)) => HEADED_CHARS,
+            (true, None) => EDGE_CHARS,
+            (false, _) => MIDDLE_CHARS,
+        };
+        if length >= enough {
+            old[head.unwrap_or(first)..=last].fill(true);
         }
     }
     old
@@ -185,4 +192,75 @@ fn head_above(lines: &Lines<'_>, quote: usize, people: &People<'_>) -> Option<us
     let is_head = stamp.is_date() && (named || stamp.time)
         || labels >= 2 && labels == end - first && (named || stamp.is_any());
     is_head.then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::new_words_knowing;
+    use crate::parse::{ParseLimits, parse};
+
+    const ASKED: &str = "Hello Nora,\n\nwe changed the fuser of the printer in hall 3 this morning and printed twenty pages.\n\
+                         Can we close the ticket?\n\nLarch Helpdesk";
+
+    fn reply(text: &str) -> String {
+        let raw = format!(
+            "From: Nora Weiss <nora.weiss@quill.example>\nTo: help@larch.example\nSubject: Re: [T-41] Printer\n\
+             In-Reply-To: <note-41.7@larch.example>\nContent-Type: text/plain; charset=utf-8\n\n{text}\n"
+        );
+        let message = parse(&Bytes::from(raw), &ParseLimits::default(), &[]);
+        new_words_knowing(&message, &["The printer jams.", ASKED])
+    }
+
+    #[test]
+    fn known_text_is_quoted_whatever_its_dress() {
+        let rewrapped = ASKED.replace(' ', "\n").replace("\n\n", "\n");
+        let indented: String = ASKED.lines().map(|line| format!("    {line}\n")).collect();
+        let starred: String = ASKED.lines().map(|line| format!("* {line} *\n")).collect();
+        for (text, expected) in [
+            (format!("Yes.\n\n{ASKED}"), "Yes."),
+            (format!("Yes.\n\n{rewrapped}"), "Yes."),
+            (format!("Yes.\n\n{indented}"), "Yes."),
+            (format!("Yes.\n\n{starred}"), "Yes."),
+            (
+                format!("Yes.\n\nNork idatzi zuen 2024-03-11 9:02\n\n{ASKED}"),
+                "Yes.",
+            ),
+            (
+                format!("Yes.\n\nNork: Larch\nNori: Nora Weiss\n\n{ASKED}"),
+                "Yes.",
+            ),
+            (format!("{ASKED}\n\nYes, close it."), "Yes, close it."),
+            // A short earlier text needs an attribution above it.
+            (
+                "Yes.\n\nNora Weiss, 2024-03-10 8:00\nThe printer jams.".into(),
+                "Yes.",
+            ),
+        ] {
+            assert_eq!(reply(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_person_repeats_stays() {
+        for text in [
+            "It happens again.\n\nThe printer jams.",
+            "Can we close the ticket? Yes, we can.",
+            "The printer jams.",
+            "Larch Helpdesk\n\nthank you",
+        ] {
+            assert_eq!(reply(text), text);
+        }
+        // All of it is known: then it is kept.
+        assert_eq!(reply(ASKED), ASKED);
+    }
+
+    #[test]
+    fn long_known_texts_take_linear_time() {
+        let text = "a b c d e f\n".repeat(40_000);
+        let started = std::time::Instant::now();
+        reply(&text);
+        assert!(started.elapsed().as_secs() < 20);
+    }
 }

@@ -7,6 +7,7 @@ use super::people::People;
 use super::phrases::between_dashes;
 use super::stamp::{Stamp, is_digit};
 use super::{LONGEST_LINE, Lines};
+use crate::fold::folded;
 
 /// The most lines of a header block, wrapped recipients included.
 const BLOCK_LINES: usize = 14;
@@ -305,7 +306,7 @@ pub(crate) fn is_dress(c: char) -> bool {
 
 fn meanings(label: &str) -> &'static [(usize, Role)] {
     LABELS
-        .get(label.to_lowercase().as_str())
+        .get(folded(label).collect::<String>().as_str())
         .map_or(&[], Vec::as_slice)
 }
 

@@ -412,3 +412,82 @@ fn find(marked: &Marked, lines: &Lines<'_>) -> Option<usize> {
         .find(|(at, _)| stream[..*at].ends_with(tail))
         .map(|(_, line)| line)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::reply_html;
+    use crate::parse::{ParseLimits, parse};
+
+    fn html_of(subject: &str, html: &str) -> String {
+        let raw = format!(
+            "From: nora.weiss@quill.example\nTo: help@larch.example\nSubject: {subject}\n\
+             In-Reply-To: <note-41.7@larch.example>\nContent-Type: text/html\n\n{html}\n"
+        );
+        let message = parse(&Bytes::from(raw), &ParseLimits::default(), &[]);
+        reply_html(&message)
+            .expect("a mail with HTML")
+            .trim()
+            .to_owned()
+    }
+
+    #[test]
+    fn marked_quotes_are_cut() {
+        for (html, expected) in [
+            (
+                "<p>Yes</p><div class=gmail_quote>On x wrote:<blockquote class=gmail_quote>a</blockquote></div>",
+                "<p>Yes</p>",
+            ),
+            (
+                "<p>Yes</p><div class=\"moz-cite-prefix\">x</div><blockquote type=cite>a</blockquote><p>No</p>",
+                "<p>Yes</p><p>No</p>",
+            ),
+            (
+                "<div>Yes<hr><div id=\"divRplyFwdMsg\">From</div><p>a</p></div>",
+                "<div>Yes<hr>",
+            ),
+            (
+                "<p>Yes</p><div name=messageReplySection><div>a</div>b</div>",
+                "<p>Yes</p>",
+            ),
+            ("<p>Yes</p><DIV CLASS='yahoo_quoted' ID=x>a", "<p>Yes</p>"),
+            // Nothing is marked, all is quoted, or answers are inside.
+            (
+                "<p>Yes</p><blockquote>mine</blockquote>",
+                "<p>Yes</p><blockquote>mine</blockquote>",
+            ),
+            (
+                "<div class=gmail_quote>a</div>",
+                "<div class=gmail_quote>a</div>",
+            ),
+            (
+                "<div class=gmail_quote><blockquote type=cite>a</blockquote>Yes<blockquote>b</blockquote></div>",
+                "<div class=gmail_quote><blockquote type=cite>a</blockquote>Yes<blockquote>b</blockquote></div>",
+            ),
+        ] {
+            assert_eq!(html_of("Re: x", html), expected);
+        }
+        let forward =
+            "<p>Look</p><div class=gmail_quote>---------- Forwarded message ---------<br>a</div>";
+        assert_eq!(html_of("Fwd: x", forward), forward);
+        assert_eq!(html_of("Re: x", forward), forward);
+    }
+
+    #[test]
+    fn hostile_pages_take_linear_time() {
+        for part in [
+            "<div class=gmail_quote>",
+            "<blockquote type=cite>a</blockquote>b",
+            "<div class='",
+            "<div style=\"border:none;border-top:solid;padding:3\"",
+            "gmail_quote<p>a",
+            "<div a=b c=d e='f'>",
+        ] {
+            let page = part.repeat(1_000_000 / part.len());
+            let started = std::time::Instant::now();
+            html_of("Re: x", &page);
+            assert!(started.elapsed().as_secs() < 20, "{part}");
+        }
+    }
+}

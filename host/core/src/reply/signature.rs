@@ -70,7 +70,10 @@ fn device(lines: &Lines<'_>, kept: &[usize]) -> Option<usize> {
     let last = kept.len().checked_sub(1)?;
     let line = without_links(lines.get(kept[last]));
     let stands_alone = last == 0 || lines.get(kept[last - 1]).is_empty();
-    if is_device_line(&line) && (stands_alone || names_product(&line) && is_sent_from(&line)) {
+    // Right below the words it may be the rest of a sentence.
+    let is_sentence =
+        line.starts_with(char::is_lowercase) || line.ends_with('.') && !is_sent_from(&line);
+    if is_device_line(&line) && (stands_alone || names_product(&line) && !is_sentence) {
         return Some(last);
     }
     // The line may be wrapped before the link or the name of the app.
@@ -174,7 +177,7 @@ const DEVICE: &[&str] = &[
 /// Names of devices and apps, in lower case.
 #[rustfmt::skip]
 const PRODUCTS: &[&str] = &[
-    "iphone", "ipad", "ipod", "apple watch", "macbook", "айфон", "айпад", "android", "андроид", "samsung", "galaxy", "blackberry", "huawei", "honor", "xiaomi", "redmi", "oneplus", "pixel", "nokia",
+    "iphon", "ipad", "ipod", "apple watch", "macbook", "айфон", "айпад", "android", "андроид", "samsung", "galaxy", "blackberry", "huawei", "honor", "xiaomi", "redmi", "oneplus", "pixel", "nokia",
     "sony", "xperia", "htc", "motorola", "lumia", "windows phone", "windows 10", "windows 11", "for windows", "für windows", "pour windows", "para windows", "per windows", "voor windows", "för windows",
     "til windows", "dla windows", "pro windows", "для windows", "windows 用", "outlook", "mail.ru", "yandex", "яндекс", "yahoo", "gmail", "proton", "fairemail", "k-9", "aqua mail", "aquamail", "bluemail", "blue mail",
     "spark", "superhuman", "foxmail", "网易", "qq邮箱", "qq mail", "163", "thunderbird", "mailbird", "edison mail", "airmail", "newton", "canary", "gmx", "web.de", "t-online", "libero", "orange", "zimbra", "hcl verse",
@@ -186,7 +189,7 @@ const PRODUCTS: &[&str] = &[
 #[rustfmt::skip]
 const SENT: &[&str] = &[
     "sent from ", "sent with ", "sent by ", "sent using ", "sent via ", "gesendet ", "versendet ", "verschickt ", "envoyé ", "enviado ", "enviat ", "inviato ", "inviata ", "verzonden ", "verstuurd ",
-    "skickat ", "skickades ", "sendt ", "lähetetty ", "sent úr ", "sent frá ", "saadetud ", "nosūtīts ", "sūtīts ", "išsiųsta ", "siųsta ", "wysłano ", "wysłane ", "odesláno ", "poslané ", "odoslané ", "odoslané z ", "posláno ",
+    "skickat ", "skickades ", "sendt ", "lähetetty ", "sent úr ", "sent frá ", "saadetud ", "nosūtīts ", "sūtīts ", "išsiųsta ", "siųsta ", "wysłano ", "wysłane ", "odesláno ", "poslané ", "odoslané ", "posláno ",
     "poslano ", "poslato ", "послато ", "elküldve ", "küldve ", "trimis ", "expediat ", "изпратено ", "отправлено ", "послано ", "надіслано ", "відправлено ", "στάλθηκε ", "εστάλη ", "απεστάλη ",
     "נשלח ", "أُرسلت ", "أرسلت ", "أُرسل ", "أرسل ", "تم الإرسال ", "مرسل ", "مُرسل ", "ارسال شده ", "ارسال از ", "فرستاده شده ", "发自", "發自", "来自", "來自", "从我", "從我", "寄自", "傳送自", "发送自", "由我的",
     "ส่งจาก", "đã gửi ", "được gửi ", "gửi từ ", "dikirim ", "terkirim ", "dihantar ", "나의 ", "내 ",

@@ -442,6 +442,7 @@ impl Facts for SqliteReader {
     questions! {
         thread_candidate(tenant: &str, references: &[String], subject: &str, sender: Option<&Address>, domains: &[String])
             -> Option<Thread>;
+        earlier_texts(tenant: &str, ticket: &str) -> Vec<String>;
         ticket_exists(tenant: &str, ticket: &str) -> bool;
         kv(tenant: &str, rule: &str, key: &str) -> Option<String>;
         kv_usage(tenant: &str, rule: &str) -> (u64, u64);

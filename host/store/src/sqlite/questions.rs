@@ -9,6 +9,10 @@ use crate::StoreError;
 
 /// The number of references considered, newest first.
 const REFERENCES: usize = 50;
+/// The number of newest notes of a ticket, and of mails sent for it, that a mail is compared with.
+const EARLIER_TEXTS: i64 = 8;
+/// The characters of each that are compared.
+const EARLIER_CHARS: i64 = 32 * 1024;
 
 impl SqliteReader {
     /// Returns the open ticket of this tenant that a mail seems to belong to: by its references (newest first), then by a number
@@ -40,6 +44,32 @@ impl SqliteReader {
                     None => false,
                 },
             }))
+        })
+    }
+
+    /// Returns the newest texts of a tenant's ticket: its own, those of its notes, and those of the mails sent for it.
+    pub(crate) fn earlier_texts(
+        &self,
+        tenant: &str,
+        ticket: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let Some(number) = ticket_number(ticket) else {
+            return Ok(Vec::new());
+        };
+        self.with(|conn| {
+            let Some(tenant) = tenant_id(conn, tenant)? else {
+                return Ok(Vec::new());
+            };
+            let mut texts = Vec::new();
+            for sql in [WRITTEN, ANSWERED] {
+                let mut statement = conn.prepare_cached(sql)?;
+                let bounds = (number, tenant, EARLIER_TEXTS, EARLIER_CHARS);
+                let rows = statement.query_map(bounds, |row| row.get::<_, Option<String>>(0))?;
+                for text in rows {
+                    texts.extend(text?);
+                }
+            }
+            Ok(texts)
         })
     }
 
@@ -155,6 +185,23 @@ const RECEIVED: &str = "SELECT i.ticket
           JOIN decision d ON d.journal = j.id
           JOIN item i ON i.kind = 0 AND i.ticket = d.ticket
      WHERE i.tenant = ?3 AND i.state = 'open' ORDER BY i.ticket LIMIT 1";
+
+/// Selects what the mails of a ticket wrote: ?1 is its number, ?2 the tenant, ?3 the number of texts, ?4 their length.
+const WRITTEN: &str =
+    "SELECT substr(body, 1, ?4) FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2
+     UNION ALL
+     SELECT substr(body, 1, ?4) FROM
+         (SELECT body FROM item WHERE kind = 1 AND ticket = ?1 AND tenant = ?2 ORDER BY id DESC LIMIT ?3)";
+
+/// Selects the texts of the mails that the decisions on a ticket's mails sent, with the same parameters.
+const ANSWERED: &str =
+    "SELECT substr(json_extract(payload, '$.text'), 1, ?4) FROM outbox
+     WHERE kind = 1 AND decision IN
+         (SELECT decision FROM item WHERE kind = 0 AND ticket = ?1 AND tenant = ?2
+          UNION ALL
+          SELECT decision FROM
+              (SELECT decision FROM item WHERE kind = 1 AND ticket = ?1 AND tenant = ?2 ORDER BY id DESC LIMIT ?3))
+     ORDER BY id DESC LIMIT ?3";
 
 /// Selects the open ticket for which Postroom sent a mail with this Message-ID.
 const SENT: &str = "SELECT i.ticket FROM sent s JOIN item i ON i.kind = 0 AND i.ticket = s.ticket

@@ -42,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/015_configurations.sql"),
     include_str!("../../migrations/016_answered.sql"),
     include_str!("../../migrations/017_service_alerts.sql"),
+    include_str!("../../migrations/018_notes_by_ticket.sql"),
 ];
 
 /// The part of a migration that SQL cannot do.
