@@ -2,7 +2,7 @@
 
 use super::labels::is_dress;
 use super::people::People;
-use super::phrases::{ATTRIBUTION_STARTS, has_verb};
+use super::phrases::{ATTRIBUTION_STARTS, has_verb, is_verb_at_end};
 use super::stamp::{Stamp, is_digit};
 use super::{LONGEST_LINE, Lines};
 use crate::fold::{folded, starts_with_any};
@@ -33,7 +33,7 @@ pub(super) fn ending_at(
     people: &People<'_>,
 ) -> Option<Attribution> {
     let line = lines.get(last).trim_end_matches(is_dress);
-    let colon = line.ends_with([':', '：']);
+    let colon = line.ends_with([':', '：']) || ends_with_verb(line);
     let above_quote = lines
         .next_full(last + 1)
         .is_some_and(|next| next <= last + 3 && lines.is_quoted(next) && !is_tail(lines.get(next)));
@@ -116,6 +116,12 @@ fn shared_head(line: &str) -> Option<usize> {
     let head = head.trim_end_matches(['-', ' ']);
     let is_words = !head.is_empty() && !head.contains(['@', '<']) && !head.contains(is_digit);
     (day && is_words && Stamp::of(rest).is_date()).then_some(head.len())
+}
+
+/// Returns whether a line ends an attribution that lost its colon: `On … Anna Hill <anna@a.example> wrote`.
+fn ends_with_verb(line: &str) -> bool {
+    let lower = || -> String { folded(line).collect() };
+    line.contains('@') && line.ends_with(char::is_alphabetic) && is_verb_at_end(&lower())
 }
 
 /// Returns whether a line with a quote mark is the end of an attribution, whose address has a bracket there: `>:`.

@@ -55,7 +55,7 @@ fn extract(message: &Message, old: Option<&[bool]>) -> String {
     let is_reply = match prefix(&message.subject) {
         Prefix::Forward => return text.trim().to_owned(),
         Prefix::Reply => true,
-        Prefix::None => !message.references.is_empty(),
+        Prefix::None => !message.references.is_empty() || quotes_recipient(&lines, &people),
         Prefix::Vs => match vs_forwards(&lines, &people) {
             Some(true) => return text.trim().to_owned(),
             Some(false) => true,
@@ -83,6 +83,18 @@ fn vs_forwards(lines: &Lines<'_>, people: &People<'_>) -> Option<bool> {
         Some("da") => Some(true),
         _ => None,
     }
+}
+
+/// Returns whether a header block names the recipient of this mail as the sender of what stands below it: then this mail answers it,
+/// though it has no header that says so.
+fn quotes_recipient(lines: &Lines<'_>, people: &People<'_>) -> bool {
+    (0..lines.len())
+        .filter(|at| lines.get(*at).contains('@'))
+        .filter_map(|at| block(lines, at, false, people))
+        .any(|found| {
+            let from = found.first(labels::Role::From);
+            found.is_certain() && from.is_some_and(|from| people.is_recipient(&from.value))
+        })
 }
 
 /// Returns the kept lines as one text, or all of it if they have no words. A line is kept up to its offset.
@@ -325,6 +337,12 @@ impl Reader<'_, '_> {
                 } else {
                     Part::Word
                 });
+                continue;
+            }
+            if is_delimiter(line) && self.words == 0 && line.starts_with('>') {
+                // The answer may stand below the quote.
+                self.attributed = true;
+                self.push(Part::Quote);
                 continue;
             }
             if is_delimiter(line) || self.is_reply && self.words > 0 && is_foreign_delimiter(line) {

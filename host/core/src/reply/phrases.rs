@@ -115,6 +115,11 @@ pub(crate) fn has_verb(lower: &str) -> bool {
     VERBS.iter().any(|verb| lower.contains(verb))
 }
 
+/// Returns whether the lower-case text ends with a verb of an attribution.
+pub(crate) fn is_verb_at_end(lower: &str) -> bool {
+    VERBS.iter().any(|verb| lower.ends_with(verb))
+}
+
 /// Returns whether a line has the words of a delimiter, such as `##- Please type your reply above this line -##`.
 pub(crate) fn is_foreign_delimiter(line: &str) -> bool {
     let dressed = |c: char| "#-=*_~+<>[]|—–".contains(c) || c.is_whitespace();

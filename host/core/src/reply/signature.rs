@@ -1,7 +1,8 @@
 //! Signatures, the lines that phones and apps add, and disclaimers: what stands below the words of a mail.
 
 use super::Lines;
-use super::labels::is_rule;
+use super::labels::{is_rule, labelled};
+use super::stamp::{Stamp, is_digit};
 use crate::fold::starts_with_any;
 
 /// The most lines of a signature; a longer one is kept as text.
@@ -12,6 +13,8 @@ const DOUBTFUL_SIGNATURE_LINES: usize = 12;
 const DEVICE_BYTES: usize = 160;
 /// The most words of such a line.
 const DEVICE_WORDS: usize = 12;
+/// The most words of such a line that names an app which is not listed.
+const APP_WORDS: usize = 6;
 /// The fewest bytes of a disclaimer; a shorter one may be the sender's own words.
 const DISCLAIMER_BYTES: usize = 120;
 
@@ -60,9 +63,25 @@ fn delimited(lines: &Lines<'_>, kept: &[usize]) -> Option<usize> {
         .enumerate()
         .filter(|(_, index)| matches!(lines.raw(**index), "--" | "--\u{a0}"));
     match (bare.next(), bare.next()) {
-        (Some((at, _)), None) if below(at) <= DOUBTFUL_SIGNATURE_LINES => Some(at),
+        (Some((at, _)), None) if below(at) <= DOUBTFUL_SIGNATURE_LINES => {
+            (!is_report(lines, &kept[at + 1..])).then_some(at)
+        }
         _ => None,
     }
+}
+
+/// Returns whether the lines state results, as below a divider in the report of a program: labelled values that are no ways to
+/// reach a person.
+fn is_report(lines: &Lines<'_>, below: &[usize]) -> bool {
+    const PHONE_DIGITS: usize = 7;
+    let results = below.iter().filter(|index| {
+        labelled(lines.get(**index)).is_some_and(|(_, value)| {
+            let digits = value.chars().filter(|c| is_digit(*c)).count();
+            let reaches = value.contains(['@', '+']) || value.contains("www.");
+            Stamp::of(value).is_any() || !reaches && digits < PHONE_DIGITS
+        })
+    });
+    results.count() >= 2
 }
 
 /// Returns the position of the last line if a phone or an app added it.
@@ -90,7 +109,10 @@ fn is_device_line(line: &str) -> bool {
     if line.len() > DEVICE_BYTES || line.split_whitespace().count() > DEVICE_WORDS {
         return false;
     }
-    starts_with_any(line, DEVICE) || names_product(line) && is_sent_from(line)
+    let short = line.split_whitespace().count() <= APP_WORDS && !line.ends_with('?');
+    starts_with_any(line, DEVICE)
+        || names_product(line) && is_sent_from(line)
+        || short && starts_with_any(line, SENT_FROM)
 }
 
 /// Returns whether a line begins or ends with the words for "sent from" of some language.
@@ -178,8 +200,8 @@ const DEVICE: &[&str] = &[
 #[rustfmt::skip]
 const PRODUCTS: &[&str] = &[
     "iphon", "ipad", "ipod", "apple watch", "macbook", "айфон", "айпад", "android", "андроид", "samsung", "galaxy", "blackberry", "huawei", "honor", "xiaomi", "redmi", "oneplus", "pixel", "nokia",
-    "sony", "xperia", "htc", "motorola", "lumia", "windows phone", "windows 10", "windows 11", "for windows", "für windows", "pour windows", "para windows", "per windows", "voor windows", "för windows",
-    "til windows", "dla windows", "pro windows", "для windows", "windows 用", "outlook", "mail.ru", "yandex", "яндекс", "yahoo", "gmail", "proton", "fairemail", "k-9", "aqua mail", "aquamail", "bluemail", "blue mail",
+    "sony", "xperia", "htc", "motorola", "lumia", "windows phone", "windows",
+    "outlook", "mail.ru", "yandex", "яндекс", "yahoo", "gmail", "proton", "fairemail", "k-9", "aqua mail", "aquamail", "bluemail", "blue mail",
     "spark", "superhuman", "foxmail", "网易", "qq邮箱", "qq mail", "163", "thunderbird", "mailbird", "edison mail", "airmail", "newton", "canary", "gmx", "web.de", "t-online", "libero", "orange", "zimbra", "hcl verse",
     "smartphone", "mobile", "tablet", "handy", "telefon", "téléphone", "teléfono", "telefone", "telefono", "mobiel", "mobil", "puhelim", "telefonu", "телефон", "手机", "手機", "휴대폰", "휴대전화", "mi phone", "vivo", "oppo",
     "τηλέφωνο", "κινητό", "הטלפון", "האייפון", "אייפון", "الهاتف", "جوال", "آیفون", "گوشی", "โทรศัพท์", "điện thoại", "ponsel", "ヤフー", "スマートフォン", "携帯",
@@ -193,6 +215,15 @@ const SENT: &[&str] = &[
     "poslano ", "poslato ", "послато ", "elküldve ", "küldve ", "trimis ", "expediat ", "изпратено ", "отправлено ", "послано ", "надіслано ", "відправлено ", "στάλθηκε ", "εστάλη ", "απεστάλη ",
     "נשלח ", "أُرسلت ", "أرسلت ", "أُرسل ", "أرسل ", "تم الإرسال ", "مرسل ", "مُرسل ", "ارسال شده ", "ارسال از ", "فرستاده شده ", "发自", "發自", "来自", "來自", "从我", "從我", "寄自", "傳送自", "发送自", "由我的",
     "ส่งจาก", "đã gửi ", "được gửi ", "gửi từ ", "dikirim ", "terkirim ", "dihantar ", "나의 ", "내 ",
+];
+
+/// First words of such lines that need no product, if the line is short, in lower case.
+#[rustfmt::skip]
+const SENT_FROM: &[&str] = &[
+    "sent from ", "sent using ", "gesendet aus ", "gesendet über ", "gesendet via ", "envoyé avec ", "envoyé via ", "enviado con ", "enviado com ", "enviado via ", "inviato con ", "inviato tramite ",
+    "verzonden vanuit ", "verstuurd via ", "skickat från ", "skickades från ", "sendt fra ", "lähetetty laitteesta", "wysłano z ", "odoslané z ", "poslané z ", "отправлено из ", "отправлено с ", "отправлено через ",
+    "надіслано з ", "надіслано із ", "відправлено з ", "στάλθηκε από ", "εστάλη από ", "trimis din ", "trimis de pe ", "изпратено от ", "изпратено чрез ", "poslano iz ", "poslano s ", "poslano z ", "poslato sa ", "послато са ",
+    "saadetud minu ", "nosūtīts no ", "išsiųsta iš ", "dikirim dari ", "đã gửi từ ", "được gửi từ ", "gửi từ ", "ส่งจาก", "נשלח מ", "أُرسلت من ", "أرسلت من ", "أُرسل من ", "مرسل من ", "ارسال شده از ",
 ];
 
 /// The first and last words of such lines in languages whose verb ends them, in lower case.
@@ -259,6 +290,20 @@ mod tests {
             "Đã gửi từ iPhone của tôi",
             "Dikirim dari iPhone saya",
             "Отправлено из мобильной Почты Mail.ru",
+            "Envoyé à partir de Courrier pour Windows 10",
+            "Provenance : Courrier<https://go.microsoft.com/fwlink/?LinkId=550986> pour Windows",
+            "Enviado desde Correo para Windows 10",
+            "Verzonden vanuit Mail<https://go.microsoft.com/fwlink/?LinkId=550986> voor Windows",
+            "Wysłano z aplikacji Poczta systemu Windows 10",
+            "Отправлено из Почты для Windows 10",
+            "Skickades från E-post för Windows 10",
+            "从 Windows 版邮件发送",
+            "Windows 版のメールから送信",
+            "Sent via the Samsung Galaxy S24, an AT&T 5G smartphone",
+            "Wysłane z urządzenia Galaxy",
+            "Samsung cihazımdan gönderildi",
+            "Sent from Workspace ONE Boxer",
+            "Sent from Nine<http://www.9folders.com/>",
             "Sent via Superhuman ( https://sprh.mn/?vip=x )",
         ] {
             assert!(is_device_line(&without_links(line)), "{line}");
@@ -272,6 +317,8 @@ mod tests {
             "Outlook hat nichts gesendet",
             "The fax was sent on Monday.",
             "Gesendet wurde nichts.",
+            "Sent from the scanner yesterday, but nothing arrived here.",
+            "We use Windows and Outlook.",
             "Is it the iPhone or the tablet?",
             "Nothing is sent from the scanner in hall 3, and I need it today for the delivery",
         ] {
