@@ -34,10 +34,14 @@ pub(super) fn ending_at(
 ) -> Option<Attribution> {
     let line = lines.get(last).trim_end_matches(is_dress);
     let colon = line.ends_with([':', '：']) || ends_with_verb(line);
+    // Most lines end here.
+    if line.len() > LONGEST_LINE || !colon && !line.contains('@') && !line.contains(is_digit) {
+        return None;
+    }
     let above_quote = lines
         .next_full(last + 1)
         .is_some_and(|next| next <= last + 3 && lines.is_quoted(next) && !is_tail(lines.get(next)));
-    if !colon && !above_quote || line.len() > LONGEST_LINE {
+    if !colon && !above_quote {
         return None;
     }
     let mut joined = String::new();
@@ -64,7 +68,7 @@ pub(super) fn ending_at(
             true => above.to_owned(),
             false => format!("{above} {joined}"),
         };
-        let evidence = Evidence::of(&joined, people);
+        let evidence = Evidence::of(&joined, colon && above_quote, people);
         if evidence.is_full(colon, above_quote) {
             found = Some((first, evidence));
             break;
@@ -130,7 +134,7 @@ fn is_tail(line: &str) -> bool {
     line.len() <= TAIL_BYTES && line.starts_with('>') && line.ends_with([':', '：'])
 }
 
-/// What a candidate shows.
+/// The evidence in the lines of a candidate.
 struct Evidence {
     stamp: Stamp,
     digits: bool,
@@ -141,15 +145,21 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn of(joined: &str, people: &People<'_>) -> Self {
-        let lower: String = folded(joined).collect();
+    /// Reads a candidate. Without a date, verbs and people matter only if `undated_counts`.
+    fn of(joined: &str, undated_counts: bool, people: &People<'_>) -> Self {
+        let digits = joined.contains(is_digit);
+        let stamp = match digits {
+            true => Stamp::of(joined),
+            false => Stamp::default(),
+        };
+        let matters = undated_counts || stamp.is_date();
         Self {
-            stamp: Stamp::of(joined),
-            digits: joined.contains(is_digit),
+            stamp,
+            digits,
             address: joined.contains('@'),
-            verb: has_verb(&lower),
-            start: starts_with_any(joined, ATTRIBUTION_STARTS),
-            peer: people.names(joined),
+            verb: matters && has_verb(&folded(joined).collect::<String>()),
+            start: matters && starts_with_any(joined, ATTRIBUTION_STARTS),
+            peer: matters && people.names(joined),
         }
     }
 

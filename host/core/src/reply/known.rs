@@ -1,4 +1,4 @@
-//! Finds in a mail the text of earlier mails: what stands there is quoted, however the mailer dressed it.
+//! Finds the text of earlier mails in a mail: such text is quoted, whatever the mailer made of it.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -33,20 +33,20 @@ pub fn new_words_knowing(message: &Message, earlier: &[&str]) -> String {
             .iter()
             .map(|it| it.hash)
             .collect();
-        known.extend(text.windows(RUN_WORDS).map(hash_of));
+        known.extend(text.windows(RUN_WORDS).map(run_hash));
         if (2..RUN_WORDS).contains(&text.len()) {
             cover_whole(&words, &text, &mut covered);
         }
     }
     let hashes: Vec<u64> = words.iter().map(|word| word.hash).collect();
     for (at, run) in hashes.windows(RUN_WORDS).enumerate() {
-        if known.contains(&hash_of(run)) {
+        if known.contains(&run_hash(run)) {
             covered[at..at + RUN_WORDS].fill(true);
         }
     }
     let old = old_lines(&lines, &words, &covered, &People::of(message));
     if !old.contains(&true) {
-        return extract(message, None);
+        return message.reply.clone();
     }
     extract(message, Some(&old))
 }
@@ -57,10 +57,18 @@ struct Word {
     hash: u64,
 }
 
-fn hash_of<T: Hash + ?Sized>(value: &T) -> u64 {
+fn hash_of(word: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
+    word.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Returns the hash of words in a row.
+fn run_hash(run: &[u64]) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    run.iter().fold(0, |hash, word| {
+        (hash.rotate_left(7) ^ word).wrapping_mul(ODD)
+    })
 }
 
 fn words_of(lines: &Lines<'_>) -> Vec<Word> {
@@ -72,7 +80,7 @@ fn words_of(lines: &Lines<'_>) -> Vec<Word> {
                 words.push(Word {
                     line,
                     chars: word.chars().count(),
-                    hash: hash_of(word.as_str()),
+                    hash: hash_of(word),
                 });
                 word.clear();
             }
@@ -86,7 +94,10 @@ fn words_of(lines: &Lines<'_>) -> Vec<Word> {
             if ideograph {
                 add(&mut word);
             }
-            word.extend(c.to_lowercase());
+            match c.is_ascii() {
+                true => word.push(c.to_ascii_lowercase()),
+                false => word.extend(c.to_lowercase()),
+            }
             if ideograph {
                 add(&mut word);
             }

@@ -20,7 +20,7 @@ const LABEL_BYTES: usize = 60;
 /// The score from which labelled lines are a header block.
 const ENOUGH: u32 = 6;
 
-/// What a label names.
+/// The meaning of a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     From,
@@ -156,11 +156,11 @@ pub(crate) fn block(
     // Most labelled lines end here, so that a text full of them is read in linear time.
     let above = first.checked_sub(1).map_or("", |at| lines.get(at));
     let begins = ruled || above.is_empty() || is_rule(above) || between_dashes(above).is_some();
-    if !begins && meanings(label).is_empty() {
-        return None;
-    }
-    let window = first..(first + BLOCK_LABELS).min(lines.len());
-    if !window.clone().any(|at| lines.get(at).contains(is_digit)) {
+    let mut window = first..(first + BLOCK_LABELS).min(lines.len());
+    if !window.any(|at| lines.get(at).contains(is_digit))
+        || !begins && meanings(label).is_empty()
+        || !lines.may_hold_a_block()
+    {
         return None;
     }
     let mut labels = vec![label];
@@ -207,6 +207,10 @@ pub(crate) fn block(
     if labels.len() < 2 {
         return None;
     }
+    let stamps: Vec<Stamp> = values.iter().map(|value| Stamp::of(value)).collect();
+    if !stamps.iter().any(|stamp| stamp.is_any()) {
+        return None;
+    }
     let meanings: Vec<&[(usize, Role)]> = labels.iter().map(|label| meanings(label)).collect();
     let language = most_fitting(&meanings);
     let role = |of: &[(usize, Role)]| {
@@ -215,10 +219,10 @@ pub(crate) fn block(
     };
     let entries: Vec<Entry> = meanings
         .iter()
-        .zip(values)
-        .map(|(of, value)| Entry {
+        .zip(values.iter().zip(stamps))
+        .map(|(of, (value, stamp))| Entry {
             role: role(of),
-            stamp: Stamp::of(&value),
+            stamp,
             value: value.trim().to_owned(),
         })
         .collect();

@@ -1,5 +1,7 @@
 //! The quotes that mailers mark in their HTML: where they begin in the text, and the HTML without them.
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 use postroom_html::{Tag, Token};
 
@@ -12,9 +14,11 @@ use crate::message::Message;
 const TAG_BYTES: usize = 2048;
 /// The letters and digits after which a place in the HTML is found again in the text.
 const AFTER_CHARS: usize = 60;
-/// The letters and digits before it that must agree.
-const BEFORE_CHARS: usize = 24;
-/// So many letters and digits identify a place without those before it.
+/// The bytes of the letters and digits before it that must agree.
+const BEFORE_BYTES: usize = 24;
+/// The bytes at the end of a piece of text that these are taken from.
+const TEXT_TAIL_BYTES: usize = 200;
+/// This many letters and digits identify a place without those before it.
 const UNIQUE_CHARS: usize = 24;
 
 /// Parts of tags of which a page with a marked quote has at least one.
@@ -42,6 +46,22 @@ const SIGNS: &[&str] = &[
     "border-top:solid",
     "border-left:solid",
     "border-top: solid",
+];
+
+/// Those of mailers whose text has no quote marks, or whose attribution may have any words.
+const UNQUOTED_SIGNS: &[&str] = &[
+    "moz-cite-prefix",
+    "protonmail_quote",
+    "messageReplySection",
+    "zmail_extra",
+    "divRplyFwdMsg",
+    "appendonsend",
+    "OutlookMessageHeader",
+    "reference-message",
+    "zwchr",
+    "border-top:solid",
+    "border-top: solid",
+    "border-left:solid",
 ];
 
 /// Ids of elements below which all is quoted.
@@ -77,7 +97,7 @@ const QUOTE_CLASSES: &[&str] = &[
     "qmbox_quote",
 ];
 
-/// What a tag marks.
+/// The extent of a marked quote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
     /// All from here on is quoted.
@@ -103,6 +123,11 @@ struct Marked {
 
 /// Returns the line of the text at which the first marked quote begins, if nothing but quotes follows it.
 pub(super) fn boundary(html: &str, lines: &Lines<'_>) -> Option<usize> {
+    // Where the text has quote marks, only a quote without them can begin elsewhere.
+    let has = |sign: &&str| memmem::find(html.as_bytes(), sign.as_bytes()).is_some();
+    if lines.text.contains("\n>") && !UNQUOTED_SIGNS.iter().any(has) {
+        return None;
+    }
     let marked = marked(html)?;
     if marked.answers || marked.below || marked.after.is_empty() || marked.before.is_empty() {
         return None;
@@ -203,21 +228,21 @@ impl<'h> Walk<'h> {
         if !has_words {
             return;
         }
-        if first || wants_after {
-            let decoded = postroom_html::decode(text);
-            let letters = decoded.chars().filter(|c| c.is_alphanumeric());
-            let letters = letters.flat_map(char::to_lowercase);
-            if first {
-                self.found.before.extend(letters);
-                return;
-            }
-            for c in letters {
-                if self.found.after.len() < AFTER_CHARS {
-                    self.found.after.push(c);
-                }
-            }
+        if first {
+            let mut letters = String::new();
+            push_letters(&mut letters, &decoded(tail(text, TEXT_TAIL_BYTES)));
+            self.found.before.push_str(&letters);
+            let before = tail(&self.found.before, BEFORE_BYTES).to_owned();
+            self.found.before = before;
+            return;
         }
-        let says = || postroom_html::decode(text).contains(char::is_alphanumeric);
+        if wants_after {
+            let mut letters = String::new();
+            push_letters(&mut letters, &decoded(text));
+            let room = AFTER_CHARS - self.found.after.chars().count();
+            self.found.after.extend(letters.chars().take(room));
+        }
+        let says = || decoded(text).contains(char::is_alphanumeric);
         match &self.open {
             Some(open) => {
                 let outside =
@@ -379,23 +404,44 @@ fn pairs(mut source: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
+fn decoded(text: &str) -> Cow<'_, str> {
+    match text.contains('&') {
+        true => Cow::Owned(postroom_html::decode(text)),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Adds the letters and digits of a text in lower case.
+fn push_letters(out: &mut String, text: &str) {
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            out.push(c.to_ascii_lowercase());
+        } else if !c.is_ascii() && c.is_alphanumeric() {
+            out.extend(c.to_lowercase());
+        }
+    }
+}
+
+/// Returns the last bytes of a text, at most this many.
+fn tail(text: &str, bytes: usize) -> &str {
+    let mut from = text.len().saturating_sub(bytes);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
 /// Finds the start of the first quote in the text: the line that begins with its first words, below the words before it.
 fn find(marked: &Marked, lines: &Lines<'_>) -> Option<usize> {
     let mut stream = String::with_capacity(lines.text.len());
     let mut starts = Vec::with_capacity(lines.len());
     for at in 0..lines.len() {
         let from = stream.len();
-        let letters = lines.raw(at).chars().filter(|c| c.is_alphanumeric());
-        stream.extend(letters.flat_map(char::to_lowercase));
+        push_letters(&mut stream, lines.raw(at));
         if stream.len() > from {
             starts.push((from, at));
         }
     }
-    let mut tail = marked.before.len().saturating_sub(BEFORE_CHARS);
-    while !marked.before.is_char_boundary(tail) {
-        tail += 1;
-    }
-    let tail = &marked.before[tail..];
     let mut places = memmem::find_iter(stream.as_bytes(), marked.after.as_bytes())
         .filter_map(|at| {
             let line = starts.binary_search_by_key(&at, |(from, _)| *from).ok()?;
@@ -409,7 +455,7 @@ fn find(marked: &Marked, lines: &Lines<'_>) -> Option<usize> {
     }
     std::iter::once(first)
         .chain(others)
-        .find(|(at, _)| stream[..*at].ends_with(tail))
+        .find(|(at, _)| stream[..*at].ends_with(marked.before.as_str()))
         .map(|(_, line)| line)
 }
 

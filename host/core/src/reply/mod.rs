@@ -1,6 +1,6 @@
 //! Extracts the new text of a mail: without the quoted history and the signature. In doubt, more is kept.
 //!
-//! History is told by its structure: quote marks, attributions, header blocks, the mailer's own HTML, and the text of the mail
+//! History is recognised by its structure: quote marks, attributions, header blocks, the mailer's own HTML, and the text of the mail
 //! that is answered. Lists of words only help where the structure alone would not decide.
 
 mod attribution;
@@ -13,6 +13,7 @@ pub(crate) mod prefix;
 mod signature;
 mod stamp;
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use crate::message::Message;
@@ -31,6 +32,9 @@ pub const DELIMITER: &str = "## reply above this line ##";
 
 /// The longest line that is examined, in bytes. Longer ones are prose.
 const LONGEST_LINE: usize = 400;
+/// The most places of a text that are examined for a header block: labelled lines with a number near them. Behind them, a text is
+/// a table, and a header block in it is not recognised.
+const BLOCKS_EXAMINED: usize = 20_000;
 /// The most lines of the question that is kept above an answer between quotes.
 const QUESTION_LINES: usize = 4;
 
@@ -69,7 +73,7 @@ fn extract(message: &Message, old: Option<&[bool]>) -> String {
     joined(&lines, &kept(&lines, is_reply, &people, boundary, old))
 }
 
-/// Returns whether `VS:` means a forward, by the language of the first header block; `None` if there is none. A block whose
+/// Returns whether `VS:` means a forward, by the language of the first header block; `None` without a block. A block whose
 /// sender is the recipient of this mail quotes the recipient, whatever its language.
 fn vs_forwards(lines: &Lines<'_>, people: &People<'_>) -> Option<bool> {
     let found = (0..lines.len())
@@ -184,7 +188,7 @@ fn kept(
     Kept { lines: kept, head }
 }
 
-/// What a line is.
+/// The part of a mail that a line belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Blank,
@@ -242,6 +246,8 @@ fn quote_depth(line: &str) -> usize {
 pub(crate) struct Lines<'a> {
     text: &'a str,
     spans: Vec<Range<usize>>,
+    /// How many places were examined for a header block.
+    examined: Cell<usize>,
 }
 
 impl<'a> Lines<'a> {
@@ -253,7 +259,17 @@ impl<'a> Lines<'a> {
             from = end + 1;
         }
         spans.push(from..text.len());
-        Self { text, spans }
+        Self {
+            text,
+            spans,
+            examined: Cell::new(0),
+        }
+    }
+
+    /// Returns whether another place may be examined for a header block.
+    fn may_hold_a_block(&self) -> bool {
+        self.examined.set(self.examined.get() + 1);
+        self.examined.get() <= BLOCKS_EXAMINED
     }
 
     pub fn len(&self) -> usize {

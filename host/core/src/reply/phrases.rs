@@ -1,6 +1,9 @@
 //! Words that mailers write around a quoted or forwarded mail. They help where the structure alone does not decide.
 
-use crate::fold::{is_any, starts_with_any};
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use crate::fold::{folded, starts_with_any};
 
 /// Words between the dashes above a quoted mail, in lower case.
 #[rustfmt::skip]
@@ -96,7 +99,15 @@ pub(crate) fn between_dashes(line: &str) -> Option<&str> {
 
 /// Returns whether a line says that the original message follows, in dashes or not.
 pub(crate) fn is_original(words: &str) -> bool {
-    is_any(words.trim_end_matches([':', ' ']), ORIGINAL)
+    static KNOWN: LazyLock<HashSet<&str>> = LazyLock::new(|| ORIGINAL.iter().copied().collect());
+    is_one_of(words.trim_end_matches([':', ' ']), &KNOWN)
+}
+
+/// Returns whether a text is one of the known, without regard to case. Most lines are too long.
+fn is_one_of(text: &str, known: &HashSet<&str>) -> bool {
+    const LONGEST: usize = 100;
+    let is_short = text.len() <= LONGEST && text.split(' ').count() <= 7;
+    is_short && known.contains(folded(text).collect::<String>().as_str())
 }
 
 pub(crate) fn is_forward_line(line: &str) -> bool {
@@ -105,7 +116,9 @@ pub(crate) fn is_forward_line(line: &str) -> bool {
         None => {
             let colon = line.ends_with([':', '：']);
             let words = line.trim_end_matches([':', '：', ' ', '\u{a0}']);
-            colon && is_any(words, FORWARDED_APPLE)
+            static KNOWN: LazyLock<HashSet<&str>> =
+                LazyLock::new(|| FORWARDED_APPLE.iter().copied().collect());
+            colon && is_one_of(words, &KNOWN)
         }
     }
 }

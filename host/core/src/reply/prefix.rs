@@ -2,7 +2,7 @@
 
 use crate::fold::{is_any, without_tags};
 
-/// What the subject's first prefix says.
+/// The meaning of the subject's first prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prefix {
     None,

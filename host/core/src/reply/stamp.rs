@@ -1,6 +1,6 @@
 //! Dates and times of day in a line, in any language and in any digits.
 
-/// What a line shows of a point in time.
+/// The parts of a point in time that a line shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
     /// A time of day, such as `9:02`, `9.02`, `9h02` or `9時02分`.
@@ -149,7 +149,10 @@ fn is_mark(c: char) -> bool {
 
 /// Returns the value of a decimal digit of Latin, Arabic, Persian, Hindi, Bengali, Thai or full-width writing.
 fn digit(c: char) -> Option<u32> {
-    const ZEROS: [char; 7] = ['0', '٠', '۰', '०', '০', '๐', '０'];
+    if c.is_ascii() {
+        return c.to_digit(10);
+    }
+    const ZEROS: [char; 6] = ['٠', '۰', '०', '০', '๐', '０'];
     ZEROS.iter().find_map(|zero| {
         let value = (c as u32).checked_sub(*zero as u32)?;
         (value <= 9).then_some(value)

@@ -620,7 +620,7 @@ fn what_stands_in_the_ticket_is_no_new_word_and_a_replay_reads_the_same() {
     );
     room.write("spool/00.eml", first);
     room.once();
-    // No quote mark, no attribution, other line ends: only the ticket tells that it is quoted.
+    // No quote mark, no attribution, other line ends: only the ticket shows that it is quoted.
     let quoted = ASKED.replace("\r\n", " ").replace(", ", ",\r\n");
     let answer = mail_from(
         "dana@acme.example",
