@@ -200,3 +200,68 @@ fn plain(value: &str) -> String {
     }
     out.replace(']', ">").replace(">>", ">")
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::forwarded;
+    use crate::message::Message;
+    use crate::parse::{ParseLimits, parse};
+
+    fn read(mail: &str) -> Message {
+        parse(&Bytes::from(mail.to_owned()), &ParseLimits::default(), &[])
+    }
+
+    fn attached(mails: usize, headers: &str) -> Option<Message> {
+        let part = "--x\nContent-Type: message/rfc822\n\nFrom: Oda Brandt <oda.brandt@hamar.example>\nTo: \
+                    nora.weiss@quill.example\nSubject: Licence\nMessage-ID: <7@hamar.example>\n\nIt ends.\n";
+        let outer = read(&format!(
+            "From: nora.weiss@quill.example\nTo: help@larch.example\nSubject: Please look\n{headers}\
+             Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: text/plain\n\nSee below.\n{}--x--\n",
+            part.repeat(mails)
+        ));
+        forwarded(&outer, &ParseLimits::default())
+    }
+
+    #[test]
+    fn an_attached_mail_is_the_forwarded_one_if_it_is_the_only_one() {
+        let inner = attached(1, "").expect("the attached mail");
+        let from = inner.from.as_ref().map(ToString::to_string);
+        assert_eq!(
+            from.as_deref(),
+            Some("Oda Brandt <oda.brandt@hamar.example>")
+        );
+        assert_eq!(inner.message_id, "7@hamar.example");
+        assert_eq!(inner.text.trim(), "It ends.");
+        assert!(attached(2, "").is_none());
+        // A bounce returns the mail that it reports about.
+        assert!(attached(1, "Return-Path: <>\nX-Failed-Recipients: a@b.example\n").is_none());
+    }
+
+    #[test]
+    fn an_inline_mail_keeps_its_attachments_and_a_date_only_with_a_zone() {
+        let outer = |date: &str| {
+            read(&format!(
+                "From: nora.weiss@quill.example\nSubject: Fwd: Licence\nContent-Type: multipart/mixed; boundary=x\n\n\
+                 --x\n\n---------- Forwarded message ---------\nFrom: Oda Brandt <oda.brandt@hamar.example>\n\
+                 Date: {date}\nSubject: Licence\nTo: <nora.weiss@quill.example>\n\nIt ends.\n\
+                 --x\nContent-Type: application/pdf\nContent-Disposition: attachment; filename=a.pdf\n\nx\n--x--\n"
+            ))
+        };
+        for (date, expected) in [
+            (
+                "Mon, 11 Mar 2024 09:02:11 +0100",
+                Some("2024-03-11T09:02:11+01:00"),
+            ),
+            ("Mon, Mar 11, 2024 at 9:02 AM", None),
+        ] {
+            let inner = forwarded(&outer(date), &ParseLimits::default()).expect("a forward");
+            assert_eq!(inner.date.as_deref(), expected);
+            assert_eq!(inner.headers("Date").next(), Some(date));
+            assert_eq!(inner.attachments.len(), 1);
+            assert_eq!(inner.reply, "It ends.");
+            assert!(inner.message_id.ends_with(".invalid"));
+        }
+    }
+}
