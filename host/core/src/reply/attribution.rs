@@ -179,15 +179,11 @@ impl Evidence {
     }
 
     fn is_partial(&self, colon: bool, above_quote: bool) -> bool {
-        colon
-            && above_quote
-            && (self.address && (self.digits || self.verb)
-                || self.verb && self.start && self.digits
-                || self.verb)
+        colon && above_quote && (self.verb || self.address && self.digits)
     }
 
     fn is_plain(&self) -> bool {
-        !self.address && !self.stamp.is_any() && !(self.start && self.digits)
+        !(self.address || self.stamp.is_any() || self.start && self.digits)
     }
 
     fn is_sure(&self, colon: bool) -> bool {
