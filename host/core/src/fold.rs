@@ -7,7 +7,7 @@ pub(crate) fn starts_with(text: &str, known: &str) -> bool {
     {
         return false;
     }
-    let mut folded = text.chars().flat_map(char::to_lowercase);
+    let mut folded = folded(text);
     known.chars().all(|c| folded.next() == Some(c))
 }
 
@@ -16,10 +16,9 @@ pub(crate) fn starts_with_any(text: &str, known: &[&str]) -> bool {
 }
 
 pub(crate) fn is_any(text: &str, known: &[&str]) -> bool {
-    known.iter().any(|known| {
-        starts_with(text, known)
-            && text.chars().flat_map(char::to_lowercase).count() == known.chars().count()
-    })
+    known
+        .iter()
+        .any(|known| starts_with(text, known) && folded(text).count() == known.chars().count())
 }
 
 /// Returns a subject without the prefixes of gateways and ticket systems: `[EXTERNAL] Re: x` is `Re: x`.
@@ -33,4 +32,16 @@ pub(crate) fn without_tags(subject: &str) -> &str {
         rest = after.trim_start();
     }
     rest
+}
+
+/// Returns whether two texts are equal without regard to case.
+pub(crate) fn folded_eq(a: &str, b: &str) -> bool {
+    folded(a).eq(folded(b))
+}
+
+/// Returns the characters in lower case. The Turkish `İ` becomes a plain `i`, without the dot that Unicode adds to it.
+pub(crate) fn folded(text: &str) -> impl Iterator<Item = char> {
+    text.chars()
+        .flat_map(char::to_lowercase)
+        .filter(|c| *c != '\u{307}')
 }

@@ -16,7 +16,7 @@ pub mod effects;
 pub mod event;
 mod first_contact;
 mod fold;
-pub mod forwarded;
+mod forwarded;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod grants;
@@ -88,13 +88,10 @@ pub use position::Position;
 pub use raw::{ContentHash, Cursor, RawMessage};
 pub use receipt::{ExternalRef, Receipt};
 pub use redact::Redactor;
+pub use reply::{new_words, new_words_knowing, new_words_of_text, reply_html};
 pub use thread::{
     ForeignNumbers, ReopenPolicy, ThreadQuery, Threading, ticket_name, ticket_number,
     ticket_numbers,
 };
 pub use thread_policy::{OutsiderPolicy, ThreadPolicy, UnverifiedPolicy};
 pub use touches::Touches;
-
-pub fn reply_html(m: &Message) -> Option<String> {
-    m.html.clone()
-}

@@ -145,8 +145,9 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// Returns whether it is a mail, which [`attached_mail`](crate::attached_mail) opens.
     pub fn is_mail(&self) -> bool {
-        false
+        crate::parse::is_mail(self)
     }
 }
 

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use postroom_config::Duplicates;
 use postroom_core::{
     Action, Client, ContentHash, Decision, Message, Outcome, OverLimit, Provenance, RawMessage,
-    copy_decision, copy_marks, counted, message_id, parse, synthetic_message_id,
+    copy_decision, copy_marks, counted, message_id, new_words_knowing, parse, synthetic_message_id,
 };
 use postroom_sandbox::{Kv, KvError, Lookup};
 use postroom_store::{Conclusion, DecisionId, Facts, NewMail, PendingMail, StoreError};
@@ -456,6 +456,12 @@ fn walk_chain(
     let facts = &line.facts;
     let threading = facts.thread(tenant, &query, &senders.reopen, mail.received_ms)?;
     let threading = mailbox.policy.threads.verify(message, threading);
+    // Only the rules see the shorter text: the record has it, so that a replay decides on the same.
+    let shorter = match &threading.thread {
+        Some(thread) => without_earlier(line, tenant, &thread.ticket, message)?,
+        None => None,
+    };
+    let message = shorter.as_ref().unwrap_or(message);
     let context = chain_run::context(tenant, &mailbox.name, sender, threading, mail.received_ms);
     let place = Place {
         chain,
@@ -470,7 +476,30 @@ fn walk_chain(
             failure: Arc::default(),
         },
     };
-    chain_run::run_chain(place, message, context)
+    let mut outcome = chain_run::run_chain(place, message, context)?;
+    if let Some(shorter) = &shorter {
+        Arc::make_mut(&mut outcome.conclusion).reply = Some(shorter.reply.clone());
+    }
+    Ok(outcome)
+}
+
+/// Returns the mail with a shorter reply, if its new text still holds what earlier mails of its ticket wrote.
+fn without_earlier(
+    line: &Line,
+    tenant: &str,
+    ticket: &str,
+    message: &Message,
+) -> Result<Option<Arc<Message>>, StoreError> {
+    let texts = line.facts.earlier_texts(tenant, ticket)?;
+    let earlier: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let reply = new_words_knowing(message, &earlier);
+    let is_shorter = reply.len() < message.reply.len();
+    Ok(is_shorter.then(|| {
+        Arc::new(Message {
+            reply,
+            ..message.clone()
+        })
+    }))
 }
 
 /// Provides capabilities for one mail's tenant from the current state of the store.

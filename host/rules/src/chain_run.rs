@@ -215,6 +215,7 @@ pub fn run_chain(
         kv_reads: run.kv_reads,
         kv_writes: run.kv_writes,
         lookups: run.lookups,
+        reply: None,
     };
     Ok(ChainOutcome {
         conclusion: Arc::new(conclusion),

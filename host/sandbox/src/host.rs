@@ -159,7 +159,7 @@ impl Host {
             None => {
                 let found = if self.mails.len() <= OPENED_MAILS {
                     match place {
-                        Place::Forwarded => core::forwarded(&mail),
+                        Place::Forwarded => core::forwarded(&mail, &ParseLimits::default()),
                         Place::Attached(index) => attachment(&mail, index)
                             .and_then(|part| core::attached_mail(part, &ParseLimits::default())),
                     }

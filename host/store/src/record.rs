@@ -17,4 +17,6 @@ pub(crate) struct Record<'a> {
     pub kv_reads: Cow<'a, [KvRead]>,
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub lookups: Cow<'a, [LookupRead]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Cow<'a, str>>,
 }

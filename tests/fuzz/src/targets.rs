@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use postroom_core::reply::new_words;
 use postroom_core::{
-    MAX_LINKS, MAX_PAIRS, ParseLimits, attached_mail, clean_html, links, message_id, pairs, parse,
-    stated_times_ms,
+    MAX_LINKS, MAX_PAIRS, ParseLimits, attached_mail, clean_html, links, message_id,
+    new_words_of_text, pairs, parse, stated_times_ms,
 };
 use postroom_sandbox::Bundle;
 use postroom_sandbox::lex::{Kind, Lexer, text_value};
@@ -131,13 +130,8 @@ fn html(bytes: &[u8]) {
 fn reply(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines: HashSet<&str> = text.lines().map(str::trim).collect();
-    for (subject, threaded) in [
-        ("", false),
-        ("Re: printer", false),
-        ("WG: printer", true),
-        ("", true),
-    ] {
-        let words = new_words(&text, subject, threaded);
+    for is_reply in [false, true] {
+        let words = new_words_of_text(&text, is_reply);
         assert_eq!(words.is_empty(), text.trim().is_empty());
         for line in words.lines() {
             assert!(

@@ -19,23 +19,32 @@ const LOOKED_AT_BYTES: usize = 16 * 1024;
 /// closed until this is called for them.
 pub fn attached_mail(attachment: &Attachment, limits: &ParseLimits) -> Option<Message> {
     let bytes = &attachment.bytes;
+    match is_mail(attachment) {
+        true if outlook_msg::is_compound(bytes) => outlook_mail(bytes, limits),
+        true => Some(parse(bytes, limits, &[])),
+        false => None,
+    }
+}
+
+/// Returns whether an attachment is a mail, by its type, its name or the beginning of its content.
+pub(crate) fn is_mail(attachment: &Attachment) -> bool {
+    let bytes = &attachment.bytes;
     if outlook_msg::is_compound(bytes) {
-        return outlook_mail(bytes, limits);
+        return true;
     }
     let ends_with = |suffix: &str| {
         let name = attachment.name.as_bytes();
         name.len() > suffix.len()
             && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes())
     };
-    let is_mail = match attachment.content_type.as_str() {
+    match attachment.content_type.as_str() {
         "message/rfc822" | "message/global" | "message/news" => true,
         "application/octet-stream" | "text/plain" | "application/eml" | "message/x-emlx" => {
             ends_with(".eml") && has_fields(bytes)
                 || attachment.name.is_empty() && has_fields(bytes)
         }
         _ => ends_with(".eml") && has_fields(bytes),
-    };
-    is_mail.then(|| parse(bytes, limits, &[]))
+    }
 }
 
 fn outlook_mail(bytes: &Bytes, limits: &ParseLimits) -> Option<Message> {

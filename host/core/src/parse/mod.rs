@@ -3,8 +3,8 @@
 mod address;
 mod attached;
 mod authentication;
-mod charset;
 mod calendar;
+mod charset;
 mod content;
 mod decode;
 mod enriched;
@@ -17,12 +17,12 @@ mod mime;
 mod outlook_msg;
 mod params;
 mod repairs;
-mod words;
 mod rtf;
 mod smime;
 mod structure;
 mod tnef;
 mod uuencode;
+mod words;
 mod zones;
 
 use std::borrow::Cow;
@@ -38,6 +38,7 @@ use crate::message::{Address, Classification, Header, Message};
 use crate::raw::ContentHash;
 use crate::reply;
 pub use attached::attached_mail;
+pub(crate) use attached::is_mail;
 use authentication::Boundary;
 pub use authentication::NO_AUTHSERV_ID;
 use headers::{Field, Fields};
@@ -134,14 +135,10 @@ fn assemble(
     });
     let subject = header(&top.headers, "Subject").unwrap_or("").to_owned();
     let references = top.references(limits.references);
-    let reply = if content.is_summary {
-        content.text.trim().to_owned()
-    } else {
-        reply::new_words(&content.text, &subject, !references.is_empty())
-    };
-    let mut mail = Message {
+    let is_summary = content.is_summary;
+    let mut message = Message {
         authentication: boundary.said(),
-        reply,
+        reply: String::new(),
         date: top.date.take(),
         references,
         from: top.from,
@@ -163,8 +160,13 @@ fn assemble(
         repairs: repairs.into_vec(),
         over_limit: content.over_limit,
     };
-    classify::judge(&mut mail);
-    mail
+    classify::judge(&mut message);
+    message.reply = if is_summary {
+        message.text.trim().to_owned()
+    } else {
+        reply::new_words(&message)
+    };
+    message
 }
 
 /// Returns the Message-ID that [`parse`] would return, read from the headers alone; `None` if the mail has none and `parse`
@@ -408,6 +410,12 @@ fn date(raw: &[u8]) -> Option<String> {
     }
     let text = date.to_rfc3339();
     text.parse::<jiff::Timestamp>().ok().map(|_| text)
+}
+
+/// Returns a date that a mailer wrote into a text as RFC 3339, if it is one of RFC 5322 with its time zone.
+pub(crate) fn date_of(value: &str) -> Option<String> {
+    let zoned = value.rsplit(' ').next()?.starts_with(['+', '-']) || value.ends_with("GMT");
+    zoned.then(|| date(value.as_bytes()))?
 }
 
 fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {

@@ -2,18 +2,19 @@
 
 mod authentication;
 mod bounces;
-mod classification;
 mod charsets;
+mod classification;
 mod corpus;
 mod decisions;
-mod headers;
 mod figures;
+mod headers;
 mod hostile;
 mod layouts;
 mod mutations;
-mod params;
 mod opened;
+mod params;
 mod redact;
+mod replies;
 
 use std::path::PathBuf;
 

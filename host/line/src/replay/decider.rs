@@ -109,7 +109,11 @@ impl ReplayDecider {
             capabilities: &answers,
         };
         let walked = catch_unwind(AssertUnwindSafe(|| {
-            let message = Arc::new(parse(raw, &self.parse_limits, &room.trusted));
+            let mut message = parse(raw, &self.parse_limits, &room.trusted);
+            if let Some(reply) = recorded.reply {
+                message.reply = reply;
+            }
+            let message = Arc::new(message);
             if message.over_limit.is_some() {
                 return Ok(None);
             }

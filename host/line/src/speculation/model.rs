@@ -297,6 +297,7 @@ impl World<'_> {
             kv_reads: Vec::new(),
             kv_writes: Vec::new(),
             lookups: Vec::new(),
+            reply: None,
         };
         for (number, rule) in self.chain.rules.iter().enumerate() {
             let run = match rule.strikes.is_out() {

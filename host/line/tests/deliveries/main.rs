@@ -83,6 +83,7 @@ async fn decide(
         kv_writes: Vec::new(),
         kv_reads: Vec::new(),
         lookups: Vec::new(),
+        reply: None,
     };
     let to = || vec!["recorder".to_owned()];
     let verdict = Verdict {

@@ -47,6 +47,10 @@ pub trait Facts: Send + Sync {
         methods: &[ThreadMethod],
     ) -> Result<Option<String>, StoreError>;
 
+    /// Returns the newest texts of a tenant's ticket: what its mails wrote and what was answered, a bounded number of each, cut to
+    /// a bounded length. Empty if there is no such ticket.
+    fn earlier_texts(&self, tenant: &str, ticket: &str) -> Result<Vec<String>, StoreError>;
+
     /// Returns whether this tenant has a ticket with that number (`T-12`).
     fn ticket_exists(&self, tenant: &str, ticket: &str) -> Result<bool, StoreError>;
 
@@ -92,6 +96,8 @@ pub struct Conclusion {
     pub kv_reads: Vec<KvRead>,
     /// The rules' lookups, recorded for the same reason.
     pub lookups: Vec<LookupRead>,
+    /// The mail's new text, if the earlier texts of its ticket made it shorter, recorded for the same reason.
+    pub reply: Option<String>,
 }
 
 impl Conclusion {
@@ -102,6 +108,7 @@ impl Conclusion {
             kv_writes: Vec::new(),
             kv_reads: Vec::new(),
             lookups: Vec::new(),
+            reply: None,
         }
     }
 }

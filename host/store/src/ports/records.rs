@@ -79,6 +79,8 @@ pub struct Recorded {
     pub decision: Decision,
     pub kv_reads: Vec<KvRead>,
     pub lookups: Vec<LookupRead>,
+    /// The mail's new text as its rules read it, if the earlier texts of its ticket made it shorter.
+    pub reply: Option<String>,
 }
 
 impl Evidence {
@@ -99,6 +101,7 @@ impl Evidence {
             },
             kv_reads: record.kv_reads.into_owned(),
             lookups: record.lookups.into_owned(),
+            reply: record.reply.map(Cow::into_owned),
         })
     }
 }

@@ -187,6 +187,7 @@ fn write(
         },
         kv_reads: Cow::Borrowed(&conclusion.kv_reads),
         lookups: Cow::Borrowed(&conclusion.lookups),
+        reply: conclusion.reply.as_deref().map(Cow::Borrowed),
     };
     conn.prepare_cached(
         "INSERT INTO decision_record (journal, record) VALUES (?1, ?2)

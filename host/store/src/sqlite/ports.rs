@@ -473,6 +473,7 @@ impl Facts for SqliteReader {
     questions! {
         thread(tenant: &str, query: &ThreadQuery, reopen: &ReopenPolicy, now_ms: i64) -> Threading;
         ticket_tenant(query: &ThreadQuery, methods: &[ThreadMethod]) -> Option<String>;
+        earlier_texts(tenant: &str, ticket: &str) -> Vec<String>;
         ticket_exists(tenant: &str, ticket: &str) -> bool;
         kv(tenant: &str, rule: &str, key: &str) -> Option<String>;
         kv_usage(tenant: &str, rule: &str) -> (u64, u64);

@@ -42,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/015_configurations.sql"),
     include_str!("../../migrations/016_answered.sql"),
     include_str!("../../migrations/017_service_alerts.sql"),
+    include_str!("../../migrations/018_notes_by_ticket.sql"),
     include_str!("../../migrations/019_shared_mailboxes.sql"),
     include_str!("../../migrations/020_foreign_numbers.sql"),
     include_str!("../../migrations/021_alerts.sql"),

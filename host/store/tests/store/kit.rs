@@ -163,6 +163,7 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
             kv_writes: Vec::new(),
             kv_reads: Vec::new(),
             lookups: Vec::new(),
+            reply: None,
         }),
         mail: MailFacts {
             message_id: format!("{name}@x"),

@@ -130,3 +130,59 @@ async fn mails_decided_meanwhile_are_not_part_of_a_replay() {
         .unwrap();
     assert!(evidence.raw.is_none() && evidence.read(Outcome::Ignored).is_ok());
 }
+
+#[tokio::test]
+async fn a_ticket_gives_the_texts_of_its_mails_and_answers_bounded() {
+    let (_dir, store) = store();
+    let earlier =
+        |tenant: &str, ticket: &str| store.listings().earlier_texts(tenant, ticket).unwrap();
+    let number = open_ticket(&store, "a").await;
+    let answered = journal_one(&store, "answered").await;
+    let mut verdict = note(answered, "answered", &number, true);
+    let actions = &mut conclusion(&mut verdict).decision.actions;
+    actions.push(reply("We look into it."));
+    store.commit(vec![verdict]).await.unwrap();
+    assert_eq!(
+        earlier("acme", &number),
+        ["It burns", "Still", "We look into it."]
+    );
+    assert!(earlier("bolt", &number).is_empty());
+    assert!(earlier("acme", "T-99").is_empty());
+    assert!(earlier("acme", "nonsense").is_empty());
+
+    // The newest eight notes count, each up to 32 Ki characters.
+    for n in 0..9 {
+        let name = format!("n{n}");
+        let id = journal_one(&store, &name).await;
+        let mut verdict = note(id, &name, &number, true);
+        if let postroom_core::Action::Note(note) = &mut conclusion(&mut verdict).decision.actions[0]
+        {
+            note.body = Some(format!("{n}{}", "ß".repeat(40_000)));
+        }
+        store.commit(vec![verdict]).await.unwrap();
+    }
+    let texts = earlier("acme", &number);
+    let firsts: Vec<_> = texts.iter().map(|text| &text[..1]).collect();
+    assert_eq!(firsts, ["I", "8", "7", "6", "5", "4", "3", "2", "1"]);
+    assert!(
+        texts[1..]
+            .iter()
+            .all(|text| text.chars().count() == 32 * 1024)
+    );
+}
+
+#[tokio::test]
+async fn a_shortened_reply_is_recorded() {
+    let (_dir, store) = store();
+    for (name, reply) in [("a", Some("Yes.".to_owned())), ("b", None)] {
+        let id = journal_one(&store, name).await;
+        let mut verdict = ignored(id, name);
+        conclusion(&mut verdict).reply.clone_from(&reply);
+        store.commit(vec![verdict]).await.unwrap();
+        let evidence = store.listings().evidence(DecisionId(id.0)).unwrap();
+        assert_eq!(
+            evidence.unwrap().read(Outcome::Ignored).unwrap().reply,
+            reply
+        );
+    }
+}

@@ -600,3 +600,45 @@ fn what_cannot_be_replayed_is_refused_with_the_cure() {
     let error = refused(&room, &[]);
     assert!(error.contains("rules/a.js:1:"), "{error}");
 }
+
+#[test]
+fn what_stands_in_the_ticket_is_no_new_word_and_a_replay_reads_the_same() {
+    const NOTES: &str = r#"export function decide(mail, ctx) {
+  if (ctx.thread) return note({ body: mail.reply });
+  return ticket({ body: mail.reply });
+}
+"#;
+    const ASKED: &str = "The printer in hall 3 prints white pages only, from every tray,\r\nsince the update of this morning.";
+    let room = Room::bare(Stand::shared().expect("the test stand"));
+    configure(&room, "", "");
+    room.write("rules/a.js", NOTES);
+    let first = mail_from(
+        "dana@acme.example",
+        "Printer",
+        ASKED,
+        "Message-ID: <first@acme.example>\r\n",
+    );
+    room.write("spool/00.eml", first);
+    room.once();
+    // No quote mark, no attribution, other line ends: only the ticket shows that it is quoted.
+    let quoted = ASKED.replace("\r\n", " ").replace(", ", ",\r\n");
+    let answer = mail_from(
+        "dana@acme.example",
+        "Re: Printer",
+        &format!("Tray 2 works again.\r\n\r\n{quoted}"),
+        "In-Reply-To: <first@acme.example>\r\n",
+    );
+    room.write("spool/01.eml", answer);
+    room.once();
+    let items = room.items();
+    let note = items.iter().find(|item| item["kind"] == "note");
+    assert_eq!(note.expect("a note")["body"], "Tray 2 works again.");
+
+    // The record has the text that the rule read: a replay decides on it, whatever the ticket holds by then.
+    let conn = Connection::open(database(&room)).unwrap();
+    conn.execute("UPDATE item SET body = 'other' WHERE kind = 0", [])
+        .unwrap();
+    drop(conn);
+    let (lines, _) = replay(&room, &[], 0);
+    assert_eq!(results(&lines), ["same"; 2], "{lines:#?}");
+}
