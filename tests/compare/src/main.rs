@@ -3,6 +3,7 @@
 
 mod accepted;
 mod fields;
+mod figures;
 mod mails;
 mod readers;
 mod reading;
@@ -60,7 +61,11 @@ fn main() -> Result<ExitCode> {
             .map(|(name, difference)| ((*name).to_owned(), difference.field));
         accepted.update(&path, &occurring.collect())?;
     }
-    let faults = report(&options, &mails, &found, &accepted.reasons());
+    let mut faults = report(&options, &mails, &found, &accepted.reasons());
+    // Figures of a part of the mails would say nothing.
+    if options.only.is_none() {
+        faults += figures::report(&root, &options.python, &mails, &messages)?;
+    }
     Ok(if faults == 0 {
         ExitCode::SUCCESS
     } else {
