@@ -44,23 +44,19 @@ pub struct Accepted {
 impl Accepted {
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let file: File = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let file: File = toml::from_str(text)?;
         let mut seen = BTreeSet::new();
         for group in &file.accepted {
             if group.reason.trim().is_empty() {
-                bail!(
-                    "{}: a group of {} has no reason",
-                    path.display(),
-                    group.field
-                );
+                bail!("a group of {} has no reason", group.field);
             }
             for mail in &group.mails {
                 if !seen.insert((mail.clone(), group.field)) {
-                    bail!(
-                        "{}: {mail}, {} is listed twice",
-                        path.display(),
-                        group.field
-                    );
+                    bail!("{mail}, {} is listed twice", group.field);
                 }
             }
         }
@@ -78,8 +74,8 @@ impl Accepted {
         entries.collect()
     }
 
-    /// Writes the file with the entries that still occur and with new ones, which are unjudged.
-    pub fn update(&mut self, path: &Path, occurring: &BTreeSet<Key>) -> Result<()> {
+    /// Removes the entries that no longer occur, and adds new ones, which are unjudged.
+    pub fn update(&mut self, occurring: &BTreeSet<Key>) {
         let known: BTreeSet<Key> = self.reasons().into_keys().collect();
         for group in &mut self.groups {
             let field = group.field;
@@ -100,8 +96,10 @@ impl Accepted {
                 }),
             }
         }
-        std::fs::write(path, self.to_text())?;
-        Ok(())
+    }
+
+    pub fn save(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, self.to_text()).with_context(|| path.display().to_string())
     }
 
     fn to_text(&self) -> String {
@@ -119,5 +117,41 @@ impl Accepted {
             text.push_str("]\n");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "[[accepted]]\nreason = \"r\"\nfield = \"text\"\nmails = [\"a\", \"b\"]\n";
+
+    fn keys(keys: &[(&str, Field)]) -> BTreeSet<Key> {
+        keys.iter()
+            .map(|(mail, field)| ((*mail).to_owned(), *field))
+            .collect()
+    }
+
+    #[test]
+    fn an_update_keeps_what_occurs_drops_what_does_not_and_adds_the_rest_unjudged() {
+        let mut accepted = Accepted::parse(ONE).expect("it parses");
+        accepted.update(&keys(&[
+            ("b", Field::Text),
+            ("b", Field::Date),
+            ("c", Field::Date),
+        ]));
+        let written = Accepted::parse(&accepted.to_text()).expect("what is written can be read");
+        let reasons = written.reasons();
+        assert_eq!(reasons.len(), 3);
+        assert_eq!(reasons[&("b".to_owned(), Field::Text)], "r");
+        assert_eq!(reasons[&("b".to_owned(), Field::Date)], UNJUDGED);
+        assert_eq!(reasons[&("c".to_owned(), Field::Date)], UNJUDGED);
+    }
+
+    #[test]
+    fn an_entry_without_reason_or_listed_twice_is_refused() {
+        assert!(Accepted::parse(&ONE.replace("\"r\"", "\" \"")).is_err());
+        assert!(Accepted::parse(&format!("{ONE}{ONE}")).is_err());
+        assert!(Accepted::parse(&ONE.replace("text", "colour")).is_err());
     }
 }

@@ -241,3 +241,100 @@ fn lines(text: &str) -> String {
         .filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(text: &str) -> Reading {
+        Reading {
+            subject: Some(text.to_owned()),
+            ..Reading::default()
+        }
+    }
+
+    fn attached(parts: &[(&str, Option<&str>)]) -> Reading {
+        let part = |&(name, hash): &(&str, Option<&str>)| Part {
+            name: name.to_owned(),
+            content_type: "image/png".to_owned(),
+            size: hash.map(|_| 3),
+            hash: hash.map(str::to_owned),
+        };
+        Reading {
+            attachments: Some(parts.iter().map(part).collect()),
+            ..Reading::default()
+        }
+    }
+
+    fn found(ours: &Reading, theirs: [&Reading; 3]) -> Vec<Field> {
+        let peers = [("a", theirs[0]), ("b", theirs[1]), ("c", theirs[2])];
+        differences(ours, &peers, false)
+            .iter()
+            .map(|difference| difference.field)
+            .collect()
+    }
+
+    #[test]
+    fn two_peers_that_agree_outweigh_us_and_one_does_not() {
+        let (ours, other, third) = (subject("ours"), subject("other"), subject("third"));
+        assert_eq!(found(&ours, [&other, &third, &other]), [Field::Subject]);
+        assert!(found(&ours, [&other, &third, &ours]).is_empty());
+        assert!(found(&ours, [&other, &ours, &ours]).is_empty());
+    }
+
+    #[test]
+    fn a_peer_without_opinion_agrees_with_nobody() {
+        let (ours, other, none) = (subject("ours"), subject("other"), Reading::default());
+        assert!(found(&ours, [&other, &none, &none]).is_empty());
+    }
+
+    #[test]
+    fn a_value_that_one_peer_alone_knows_counts_for_nothing() {
+        let ours = attached(&[("a", Some("aa"))]);
+        let (known, unknown) = (attached(&[("a", Some("bb"))]), attached(&[("a", None)]));
+        assert!(found(&ours, [&known, &unknown, &unknown]).is_empty());
+        assert_eq!(
+            found(&ours, [&known, &unknown, &known]),
+            [Field::Attachments]
+        );
+    }
+
+    #[test]
+    fn a_name_that_only_we_report_is_no_difference() {
+        let (ours, none) = (
+            attached(&[("made.png", Some("aa"))]),
+            attached(&[("", Some("aa"))]),
+        );
+        assert!(found(&ours, [&none, &none, &none]).is_empty());
+        assert_eq!(
+            found(&none, [&ours, &ours, &none]),
+            [Field::AttachmentNames]
+        );
+    }
+
+    #[test]
+    fn references_are_the_answered_mail_and_then_the_newest() {
+        let of = |in_reply_to: &[&str], references: &[&str]| {
+            let owned = |ids: &[&str]| Some(ids.iter().map(|id| (*id).to_owned()).collect());
+            let reading = Reading {
+                in_reply_to: owned(in_reply_to),
+                references: owned(references),
+                ..Reading::default()
+            };
+            opinion(Field::References, &reading, false)
+        };
+        let newest_first = of(&["3@x", "2@x", "1@x"], &[]);
+        assert_eq!(of(&["<3@x>"], &["<1@x>", "<2@x>", "<3@x>"]), newest_first);
+        assert_eq!(
+            of(&["Your", "message", "<3@x>"], &["1@x", "2@x"]),
+            newest_first
+        );
+        assert_ne!(of(&["<3@x>"], &["<2@x>", "<1@x>"]), newest_first);
+    }
+
+    #[test]
+    fn line_ends_and_empty_lines_of_text_are_not_compared_and_words_are() {
+        assert_eq!(lines("a \r\n\r\nb\n"), lines("a\nb"));
+        assert_ne!(lines("a\nb"), lines("a b"));
+    }
+}

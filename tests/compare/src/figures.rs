@@ -1,6 +1,6 @@
 //! The figures of the classification and of the reply text on public sets and our own cases, with the goals that they must reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use postroom_core::{Classification, Message, ParseLimits, parse};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::mails::Mail;
 
@@ -84,11 +85,11 @@ impl Figure {
         let reached = self.of > 0 && self.goal.is_none_or(|goal| share >= goal);
         let goal = self
             .goal
-            .map_or_else(String::new, |goal| format!(", goal {goal:.2}"));
+            .map_or_else(String::new, |goal| format!(" (goal {goal:.2})"));
         let verdict = if reached { "" } else { "  MISSED" };
         let counts = format!("{} of {}{goal}", self.hits, self.of);
         println!(
-            "  {:<34} {share:.3}  {counts}{}{verdict}",
+            "  {:<44} {share:.3}  {counts}{}{verdict}",
             self.name, self.note
         );
         reached
@@ -101,6 +102,7 @@ pub fn report(root: &Path, python: &str, mails: &[Mail], messages: &[Message]) -
     let text = std::fs::read_to_string(&path)?;
     let judged: Judged = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let mut figures = classification(root, &judged, mails, messages)?;
+    figures.push(recipients(root, python, mails, messages)?);
     figures.extend(replies(root, python, &judged, mails, messages)?);
     println!("\nFigures");
     Ok(figures.iter().filter(|figure| !figure.print()).count())
@@ -196,7 +198,7 @@ fn classification(
             );
         }
     }
-    let beside = format!(" called one, beside {ordinary} ordinary mails");
+    let beside = format!(", beside {ordinary} ordinary mails");
     add(
         "bounces, precision",
         called[0],
@@ -235,6 +237,78 @@ fn expected_of_case(root: &Path, name: &str) -> Result<serde_json::Value> {
         .join("expected.json");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     Ok(serde_json::from_str(&text)?)
+}
+
+// --- delivery reports ---
+
+/// Compares the addresses that bounces report with those that flufl.bounce's tests expect.
+fn recipients(root: &Path, python: &str, mails: &[Mail], messages: &[Message]) -> Result<Figure> {
+    #[derive(Deserialize)]
+    struct Expected {
+        mail: String,
+        recipients: BTreeSet<String>,
+        temporary: bool,
+    }
+    let tests = root.join("target/corpora/flufl/test_detectors.py");
+    let expected: Vec<Expected> = expectations(root, python, "flufl.py", &tests)?;
+    let (mut hits, mut as_lasting) = (0, 0);
+    println!("\nBounces whose failed addresses differ from flufl.bounce's");
+    for expected in &expected {
+        let name = format!("flufl/data/{}", expected.mail);
+        let at = mails
+            .iter()
+            .position(|mail| mail.name == name)
+            .with_context(|| format!("no corpus holds {name}"))?;
+        let report = messages[at].delivery.as_ref();
+        let failed = report.map_or(&[][..], |report| &report.recipients);
+        let found: BTreeSet<String> = failed
+            .iter()
+            .map(|failed| failed.email.to_lowercase())
+            .collect();
+        if found == expected.recipients {
+            hits += 1;
+            as_lasting += usize::from(
+                failed
+                    .iter()
+                    .all(|failed| failed.permanent != expected.temporary),
+            );
+        } else {
+            println!("  {name}: {:?}, found {found:?}", expected.recipients);
+        }
+    }
+    Ok(Figure {
+        name: "failed addresses of flufl.bounce".to_owned(),
+        hits,
+        of: expected.len(),
+        goal: None,
+        note: format!(", {as_lasting} of them permanent or delayed alike"),
+    })
+}
+
+/// Returns what a script reads from the source of a test.
+fn expectations<T: DeserializeOwned>(
+    root: &Path,
+    python: &str,
+    script: &str,
+    tests: &Path,
+) -> Result<Vec<T>> {
+    let output = Command::new(python)
+        .arg(root.join("tests/compare/peers").join(script))
+        .arg(tests)
+        .output()
+        .with_context(|| format!("{python} cannot be started"))?;
+    if !output.status.success() {
+        bail!("{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let lines = String::from_utf8(output.stdout)?;
+    let found: Vec<T> = lines
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    if found.is_empty() {
+        bail!("{script} found nothing in {}", tests.display());
+    }
+    Ok(found)
 }
 
 // --- replies ---
@@ -342,28 +416,14 @@ fn of_talons_tests(root: &Path, python: &str, talon: &Path) -> Result<Vec<ReplyC
         body: String,
         reply: String,
     }
-    let output = Command::new(python)
-        .arg(root.join("tests/compare/peers/talon.py"))
-        .arg(talon.join("text_quotations_test.py"))
-        .output()
-        .with_context(|| format!("{python} cannot be started"))?;
-    if !output.status.success() {
-        bail!("talon.py: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    let lines = String::from_utf8(output.stdout)?;
-    let cases = lines.lines().map(|line| {
-        let case: Case = serde_json::from_str(line)?;
-        Ok(ReplyCase {
-            name: format!("talon/{}", case.name),
-            expected: case.reply,
-            found: answer("text/plain", case.body.as_bytes()).reply,
-        })
+    let tests = talon.join("text_quotations_test.py");
+    let cases: Vec<Case> = expectations(root, python, "talon.py", &tests)?;
+    let cases = cases.into_iter().map(|case| ReplyCase {
+        name: format!("talon/{}", case.name),
+        expected: case.reply,
+        found: answer("text/plain", case.body.as_bytes()).reply,
     });
-    let cases: Vec<ReplyCase> = cases.collect::<Result<_>>()?;
-    if cases.is_empty() {
-        bail!("talon.py found no case in talon's tests");
-    }
-    Ok(cases)
+    Ok(cases.collect())
 }
 
 /// Parses a body as that of a mail that answers another.

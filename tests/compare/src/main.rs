@@ -30,7 +30,7 @@ struct Options {
     /// Only mails whose name contains this
     only: Option<String>,
     /// Write new differences to accepted.toml and remove entries that no longer occur
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     update: bool,
     /// Print accepted differences, too
     #[arg(long)]
@@ -56,10 +56,9 @@ fn main() -> Result<ExitCode> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("accepted.toml");
     let mut accepted = Accepted::load(&path)?;
     if options.update {
-        let occurring = found
-            .iter()
-            .map(|(name, difference)| ((*name).to_owned(), difference.field));
-        accepted.update(&path, &occurring.collect())?;
+        let key = |(name, difference): &(&str, Difference)| ((*name).to_owned(), difference.field);
+        accepted.update(&found.iter().map(key).collect());
+        accepted.save(&path)?;
     }
     let mut faults = report(&options, &mails, &found, &accepted.reasons());
     // Figures of a part of the mails would say nothing.
