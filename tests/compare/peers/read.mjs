@@ -45,6 +45,7 @@ async function read(path) {
     from: addresses(mail.from),
     to: addresses(mail.to),
     cc: addresses(mail.cc),
+    reply_to: addresses(mail.replyTo),
     date,
     message_id: mail.messageId ?? "",
     in_reply_to: ids(mail.inReplyTo),

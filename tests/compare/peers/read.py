@@ -78,6 +78,7 @@ def read(path):
         "from": lambda: addresses(mail, "From"),
         "to": lambda: addresses(mail, "To"),
         "cc": lambda: addresses(mail, "Cc"),
+        "reply_to": lambda: addresses(mail, "Reply-To"),
         "date": lambda: date(mail),
         "message_id": lambda: str(mail["Message-ID"] or ""),
         "in_reply_to": lambda: ids(mail, "In-Reply-To"),

@@ -15,6 +15,7 @@ pub enum Field {
     FromName,
     To,
     Cc,
+    ReplyTo,
     Date,
     MessageId,
     References,
@@ -26,12 +27,13 @@ pub enum Field {
     AttachmentTypes,
 }
 
-pub const FIELDS: [Field; 13] = [
+pub const FIELDS: [Field; 14] = [
     Field::Subject,
     Field::From,
     Field::FromName,
     Field::To,
     Field::Cc,
+    Field::ReplyTo,
     Field::Date,
     Field::MessageId,
     Field::References,
@@ -50,6 +52,7 @@ impl fmt::Display for Field {
             Self::FromName => "from-name",
             Self::To => "to",
             Self::Cc => "cc",
+            Self::ReplyTo => "reply-to",
             Self::Date => "date",
             Self::MessageId => "message-id",
             Self::References => "references",
@@ -167,6 +170,7 @@ fn opinion(field: Field, reading: &Reading, flowed: bool) -> Option<Opinion> {
         )),
         Field::To => one(list(reading.to.as_ref()?.iter().map(address))),
         Field::Cc => one(list(reading.cc.as_ref()?.iter().map(address))),
+        Field::ReplyTo => one(list(reading.reply_to.as_ref()?.iter().map(address))),
         Field::Date => one(reading.date?.to_string()),
         Field::MessageId => one(bare(reading.message_id.as_ref()?).to_owned()),
         Field::References => {

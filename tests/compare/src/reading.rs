@@ -13,6 +13,7 @@ pub struct Reading {
     pub from: Option<Vec<Mailbox>>,
     pub to: Option<Vec<Mailbox>>,
     pub cc: Option<Vec<Mailbox>>,
+    pub reply_to: Option<Vec<Mailbox>>,
     /// Seconds since 1970 in UTC; 0 without a readable date.
     pub date: Option<i64>,
     pub message_id: Option<String>,
