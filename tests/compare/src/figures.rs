@@ -336,7 +336,8 @@ fn replies(
             of_talon.push(ReplyCase {
                 name: format!("talon/{name}"),
                 expected,
-                found: message.reply.clone(),
+                // As talon reads it: the plain text alone. The mails have lost the headers of an answer.
+                found: answer("text/plain", message.text.as_bytes()).reply,
             });
         } else if mail.name.starts_with("cases/") {
             // A case whose reply is its whole text leaves it out.
