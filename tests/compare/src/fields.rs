@@ -139,7 +139,7 @@ fn agrees(a: &Opinion, b: &Opinion) -> bool {
         })
 }
 
-/// What Postroom reports where the peers report nothing, by design.
+/// True if Postroom reports something by design where the peers report nothing.
 fn is_beyond_peers(field: Field, ours: &Opinion, theirs: &Opinion, reading: &Reading) -> bool {
     let nothing = |opinion: &Opinion| opinion.iter().flatten().all(String::is_empty);
     match field {

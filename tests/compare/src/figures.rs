@@ -18,9 +18,9 @@ const AUTO_REPLY_RECALL: f64 = 0.95;
 /// The lowest share of replies that are exact or acceptable.
 const REPLIES: f64 = 0.95;
 
-/// What `talon/fixtures/html_replies` answer, by talon's test.
+/// The reply of each page in `talon/fixtures/html_replies`, as talon's test expects it.
 const HTML_REPLY: &str = "Hi. I am fine.\n\nThanks,\nAlex";
-/// What `talon/fixtures/standard_replies` answer if no file says so.
+/// The reply of each mail in `talon/fixtures/standard_replies` that has no file with another.
 const STANDARD_REPLY: &str = "Hello";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 
-/// The corpora, and the endings of their files that are mails; all but [`NO_MAILS`] if there are none.
+/// The corpora with the file endings of their mails. Without an ending, all files but [`NO_MAILS`] are mails.
 const CORPORA: &[(&str, &[&str])] = &[
     ("bounced", &["eml"]),
     ("bounceparser", &["msg"]),

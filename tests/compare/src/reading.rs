@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-/// What a reader makes of a mail. `None` is no opinion: the reader failed on the field, or does not report it.
+/// A reader's result for a mail. `None` is no opinion: the reader failed on the field, or does not report it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Reading {
