@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use glob::Pattern;
 use serde::Deserialize;
 
 use crate::fields::Field;
@@ -13,9 +14,10 @@ use crate::fields::Field;
 pub const UNJUDGED: &str = "UNJUDGED";
 
 const HEAD: &str = "\
-# Differences from two peers that agree in which Postroom is right, with a reason each. `make compare` fails on a difference that
-# is not listed here and on an entry that no longer occurs. `make compare UPDATE=1` removes these and adds new differences with the
-# reason UNJUDGED, which fails the run until a person has written the reason.
+# Differences from two peers that agree in which Postroom is right, with a reason each. `*` in a mail stands for any characters.
+# `make compare` fails on a difference that is not listed here, and on a mail or a field of a group that no longer occurs.
+# `make compare UPDATE=1` removes these and adds new differences with the reason UNJUDGED, which fails the run until a person has
+# written the reason.
 ";
 
 #[derive(Debug, Deserialize)]
@@ -25,16 +27,35 @@ struct File {
     accepted: Vec<Group>,
 }
 
-/// Mails that differ in one field for one reason.
+/// Mails that differ in some of the fields for one reason.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Group {
     reason: String,
-    field: Field,
-    mails: Vec<String>,
+    fields: Vec<Field>,
+    mails: Vec<MailPattern>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct MailPattern(Pattern);
+
+impl TryFrom<String> for MailPattern {
+    type Error = glob::PatternError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Pattern::new(&text).map(Self)
+    }
+}
+
+/// A mail's name, and the field in which it differs.
 pub type Key = (String, Field);
+
+impl Group {
+    fn covers(&self, (mail, field): &Key) -> bool {
+        self.fields.contains(field) && self.mails.iter().any(|pattern| pattern.0.matches(mail))
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Accepted {
@@ -52,11 +73,13 @@ impl Accepted {
         let mut seen = BTreeSet::new();
         for group in &file.accepted {
             if group.reason.trim().is_empty() {
-                bail!("a group of {} has no reason", group.field);
+                bail!("a group of mails has no reason");
             }
             for mail in &group.mails {
-                if !seen.insert((mail.clone(), group.field)) {
-                    bail!("{mail}, {} is listed twice", group.field);
+                for field in &group.fields {
+                    if !seen.insert((mail.0.as_str(), *field)) {
+                        bail!("{}, {field} is listed twice", mail.0);
+                    }
                 }
             }
         }
@@ -65,37 +88,65 @@ impl Accepted {
         })
     }
 
-    /// Returns the reason of each entry.
-    pub fn reasons(&self) -> BTreeMap<Key, &str> {
-        let entries = self.groups.iter().flat_map(|group| {
-            let key = |mail: &String| ((mail.clone(), group.field), group.reason.as_str());
-            group.mails.iter().map(key)
-        });
-        entries.collect()
+    /// Returns why a difference is accepted: the reason of the first group that lists it.
+    pub fn reason(&self, key: &Key) -> Option<&str> {
+        let group = self.groups.iter().find(|group| group.covers(key))?;
+        Some(&group.reason)
     }
 
-    /// Removes the entries that no longer occur, and adds new ones, which are unjudged.
-    pub fn update(&mut self, occurring: &BTreeSet<Key>) {
-        let known: BTreeSet<Key> = self.reasons().into_keys().collect();
-        for group in &mut self.groups {
-            let field = group.field;
-            group
-                .mails
-                .retain(|mail| occurring.contains(&(mail.clone(), field)));
-            group.mails.sort();
-        }
-        self.groups.retain(|group| !group.mails.is_empty());
-        for (mail, field) in occurring.difference(&known) {
-            let unjudged = |group: &&mut Group| group.field == *field && group.reason == UNJUDGED;
-            match self.groups.iter_mut().find(unjudged) {
-                Some(group) => group.mails.push(mail.clone()),
-                None => self.groups.push(Group {
-                    reason: UNJUDGED.to_owned(),
-                    field: *field,
-                    mails: vec![mail.clone()],
-                }),
+    /// Returns what no longer occurs, in words.
+    pub fn stale(&self, occurring: &BTreeSet<Key>) -> Vec<String> {
+        let mut stale = Vec::new();
+        for group in &self.groups {
+            let covered: Vec<&Key> = occurring.iter().filter(|key| group.covers(key)).collect();
+            for mail in &group.mails {
+                if !covered.iter().any(|(name, _)| mail.0.matches(name)) {
+                    stale.push(format!("{}: {}", mail.0, group.reason));
+                }
+            }
+            for field in &group.fields {
+                if !covered.iter().any(|(_, used)| used == field) {
+                    stale.push(format!("field {field}: {}", group.reason));
+                }
             }
         }
+        stale
+    }
+
+    /// Removes what no longer occurs, and adds new differences, which are unjudged.
+    pub fn update(&mut self, occurring: &BTreeSet<Key>) {
+        for group in &mut self.groups {
+            let covered: Vec<&Key> = occurring.iter().filter(|key| group.covers(key)).collect();
+            group
+                .mails
+                .retain(|mail| covered.iter().any(|(name, _)| mail.0.matches(name)));
+            group
+                .fields
+                .retain(|field| covered.iter().any(|(_, used)| used == field));
+        }
+        self.groups.retain(|group| !group.mails.is_empty());
+        let mut new: BTreeMap<&str, Vec<Field>> = BTreeMap::new();
+        for key in occurring {
+            if self.reason(key).is_none() {
+                new.entry(&key.0).or_default().push(key.1);
+            }
+        }
+        let mut unjudged: BTreeMap<Vec<Field>, Vec<MailPattern>> = BTreeMap::new();
+        for (mail, fields) in new {
+            // A mail's name may hold characters that mean something in a pattern.
+            if let Ok(pattern) = Pattern::new(&Pattern::escape(mail)) {
+                unjudged
+                    .entry(fields)
+                    .or_default()
+                    .push(MailPattern(pattern));
+            }
+        }
+        self.groups
+            .extend(unjudged.into_iter().map(|(fields, mails)| Group {
+                reason: UNJUDGED.to_owned(),
+                fields,
+                mails,
+            }));
     }
 
     pub fn save(&self, path: &Path) -> Result<()> {
@@ -105,14 +156,18 @@ impl Accepted {
     fn to_text(&self) -> String {
         let mut text = HEAD.to_owned();
         for group in &self.groups {
-            let reason = toml::Value::String(group.reason.clone());
+            let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+            let fields: Vec<String> = group.fields.iter().map(|f| format!("\"{f}\"")).collect();
             let _ = write!(
                 text,
-                "\n[[accepted]]\nreason = {reason}\nfield = \"{}\"\nmails = [\n",
-                group.field
+                "\n[[accepted]]\nreason = {}\nfields = [{}]\nmails = [\n",
+                quoted(&group.reason),
+                fields.join(", ")
             );
-            for mail in &group.mails {
-                let _ = writeln!(text, "  {},", toml::Value::String(mail.clone()));
+            let mut mails: Vec<&str> = group.mails.iter().map(|mail| mail.0.as_str()).collect();
+            mails.sort_unstable();
+            for mail in mails {
+                let _ = writeln!(text, "  {},", quoted(mail));
             }
             text.push_str("]\n");
         }
@@ -124,7 +179,8 @@ impl Accepted {
 mod tests {
     use super::*;
 
-    const ONE: &str = "[[accepted]]\nreason = \"r\"\nfield = \"text\"\nmails = [\"a\", \"b\"]\n";
+    const ONE: &str =
+        "[[accepted]]\nreason = \"r\"\nfields = [\"text\", \"date\"]\nmails = [\"a\", \"b-*\"]\n";
 
     fn keys(keys: &[(&str, Field)]) -> BTreeSet<Key> {
         keys.iter()
@@ -133,25 +189,42 @@ mod tests {
     }
 
     #[test]
+    fn a_mail_and_a_field_that_no_longer_occur_are_stale() {
+        let accepted = Accepted::parse(ONE).expect("it parses");
+        let all = keys(&[("a", Field::Text), ("b-1", Field::Date)]);
+        assert!(accepted.stale(&all).is_empty());
+        assert_eq!(accepted.stale(&keys(&[("a", Field::Text)])).len(), 2);
+        assert_eq!(
+            accepted
+                .stale(&keys(&[("a", Field::Text), ("a", Field::Date)]))
+                .len(),
+            1
+        );
+    }
+
+    #[test]
     fn an_update_keeps_what_occurs_drops_what_does_not_and_adds_the_rest_unjudged() {
         let mut accepted = Accepted::parse(ONE).expect("it parses");
-        accepted.update(&keys(&[
-            ("b", Field::Text),
-            ("b", Field::Date),
-            ("c", Field::Date),
-        ]));
+        let found = keys(&[
+            ("b-1", Field::Text),
+            ("b-1", Field::Html),
+            ("c[2", Field::Html),
+        ]);
+        accepted.update(&found);
         let written = Accepted::parse(&accepted.to_text()).expect("what is written can be read");
-        let reasons = written.reasons();
-        assert_eq!(reasons.len(), 3);
-        assert_eq!(reasons[&("b".to_owned(), Field::Text)], "r");
-        assert_eq!(reasons[&("b".to_owned(), Field::Date)], UNJUDGED);
-        assert_eq!(reasons[&("c".to_owned(), Field::Date)], UNJUDGED);
+        assert!(written.stale(&found).is_empty());
+        let reason = |mail: &str, field| written.reason(&(mail.to_owned(), field));
+        assert_eq!(reason("b-1", Field::Text), Some("r"));
+        assert_eq!(reason("b-1", Field::Html), Some(UNJUDGED));
+        assert_eq!(reason("c[2", Field::Html), Some(UNJUDGED));
+        assert_eq!(reason("a", Field::Text), None);
+        assert_eq!(reason("b-1", Field::Date), None);
     }
 
     #[test]
     fn an_entry_without_reason_or_listed_twice_is_refused() {
         assert!(Accepted::parse(&ONE.replace("\"r\"", "\" \"")).is_err());
         assert!(Accepted::parse(&format!("{ONE}{ONE}")).is_err());
-        assert!(Accepted::parse(&ONE.replace("text", "colour")).is_err());
+        assert!(Accepted::parse(&ONE.replace("date", "colour")).is_err());
     }
 }

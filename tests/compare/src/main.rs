@@ -56,11 +56,10 @@ fn main() -> Result<ExitCode> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("accepted.toml");
     let mut accepted = Accepted::load(&path)?;
     if options.update {
-        let key = |(name, difference): &(&str, Difference)| ((*name).to_owned(), difference.field);
-        accepted.update(&found.iter().map(key).collect());
+        accepted.update(&keys(&found));
         accepted.save(&path)?;
     }
-    let mut faults = report(&options, &mails, &found, &accepted.reasons());
+    let mut faults = report(&options, &mails, &found, &accepted);
     // Figures of a part of the mails would say nothing.
     if options.only.is_none() {
         faults += figures::report(&root, &options.python, &mails, &messages)?;
@@ -134,15 +133,13 @@ fn report(
     options: &Options,
     mails: &[Mail],
     found: &[(&str, Difference)],
-    reasons: &BTreeMap<Key, &str>,
+    accepted: &Accepted,
 ) -> usize {
     let mut faults = 0;
     let mut counts = BTreeMap::new();
     let mut last = "";
     for (name, difference) in found {
-        let reason = reasons
-            .get(&((*name).to_owned(), difference.field))
-            .copied();
+        let reason = accepted.reason(&((*name).to_owned(), difference.field));
         let (accepted, all) = counts.entry(difference.field).or_insert((0, 0));
         *all += 1;
         let is_accepted = reason.is_some_and(|reason| reason != UNJUDGED);
@@ -166,21 +163,17 @@ fn report(
             println!("    reason  {reason}");
         }
     }
-    let occurring: BTreeSet<Key> = found
-        .iter()
-        .map(|(name, d)| ((*name).to_owned(), d.field))
-        .collect();
-    for (mail, field) in reasons.keys() {
-        let compared = options
-            .only
-            .as_ref()
-            .is_none_or(|only| mail.contains(only.as_str()));
-        if compared && !occurring.contains(&(mail.clone(), *field)) {
-            println!(
-                "\n{mail}\n  {field}: accepted.toml lists a difference that no longer occurs; make compare UPDATE=1 removes it"
-            );
-            faults += 1;
+    // Other mails are not read if some are selected.
+    let stale = match options.only {
+        Some(_) => Vec::new(),
+        None => accepted.stale(&keys(found)),
+    };
+    if !stale.is_empty() {
+        println!("\naccepted.toml lists what no longer occurs; make compare UPDATE=1 removes it");
+        for entry in &stale {
+            println!("  {entry}");
         }
+        faults += stale.len();
     }
     println!("\n{} mails, {} fields each", mails.len(), FIELDS.len());
     println!("  {:<18}{:>12}{:>10}", "field", "differences", "accepted");
@@ -189,6 +182,13 @@ fn report(
     }
     println!("{} differences, {faults} faults", found.len());
     faults
+}
+
+fn keys(found: &[(&str, Difference)]) -> BTreeSet<Key> {
+    found
+        .iter()
+        .map(|(name, difference)| ((*name).to_owned(), difference.field))
+        .collect()
 }
 
 /// Returns two different values around the place where they differ, each on one line.
