@@ -64,6 +64,10 @@ fn main() -> Result<ExitCode> {
     if options.only.is_none() {
         faults += figures::report(&root, &options.python, &mails, &messages)?;
     }
+    match faults {
+        0 => println!("\ncompare: no faults"),
+        _ => println!("\ncompare: {faults} faults; docs/compare.md explains them"),
+    }
     Ok(if faults == 0 {
         ExitCode::SUCCESS
     } else {
