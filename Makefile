@@ -14,7 +14,7 @@ host := --release --locked --workspace
 # The guests are separate workspaces.
 guests := $(wildcard plugins/Cargo.toml tests/hostile/guests/Cargo.toml tests/bench/rules/Cargo.toml examples/rules/*/Cargo.toml)
 
-.PHONY: help setup servers guests build demo test-guests test hostile fuzz bench stand lint format clippy deny house clean
+.PHONY: help setup servers node guests build demo test-guests test hostile fuzz compare bench stand lint format clippy deny house clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ setup: servers guests ## install the test dependencies: the servers of the stand
 
 servers:
 	scripts/setup-servers
+
+node:
+	scripts/setup-servers node
 
 guests: ## compile the built-in guests into target/guests
 	scripts/guests
@@ -50,6 +53,10 @@ hostile: setup test-guests ## test each promise under attack separately, bounded
 
 fuzz: guests ## search for inputs that break the parsers, a minute each; SECS=10, ONLY='mime html' select
 	SECS=$(or $(SECS),60) bash tests/fuzz/run $(ONLY)
+
+compare: node ## compare the parser with three others on public mails; UPDATE=1 lists new differences, ONLY='notmuch' selects
+	cargo build --release --locked -p postroom-compare
+	tests/compare/run $(if $(UPDATE),--update) $(ONLY)
 
 bench: setup guests ## measure throughput, sandbox cost, save-to-live and memory, compared with other tools
 	scripts/guests bench

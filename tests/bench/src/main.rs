@@ -20,6 +20,7 @@ mod memory;
 mod parallel;
 mod process;
 mod protocols;
+mod reading;
 mod replay;
 mod room;
 mod sandbox;
@@ -61,7 +62,7 @@ struct Options {
     /// Times each contender runs
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Decisions of each rule
+    /// Decisions of each rule, and readings of each mail
     #[arg(long, default_value_t = 3000)]
     decisions: usize,
     /// Saves of the rule
@@ -86,6 +87,7 @@ struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
+    Reading,
     Sandbox,
     Scripts,
     Replay,
@@ -114,6 +116,10 @@ fn main() -> Result<()> {
         "Postroom's bench: {cores} cores, one fsync takes {}\n",
         figures::time(sync_time()?)
     );
+    if wants(Part::Reading) {
+        reading::run(options.decisions)?;
+        println!();
+    }
     if wants(Part::Sandbox) {
         sandbox::run(options.decisions)?;
         println!();
@@ -142,7 +148,8 @@ fn main() -> Result<()> {
     let alone = |part: &Part| {
         matches!(
             part,
-            Part::Sandbox
+            Part::Reading
+                | Part::Sandbox
                 | Part::Scripts
                 | Part::Replay
                 | Part::Fair
