@@ -21,7 +21,7 @@ pub struct Client {
 }
 
 named! {
-    /// What a client was attributed by.
+    /// The evidence for a client.
     ClientEvidence {
         /// The mailbox belongs to the client.
         Mailbox = "mailbox",
@@ -81,7 +81,7 @@ named! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadStep {
     pub method: ThreadMethod,
-    /// What was looked up: a Message-ID, a number; or how many of them, if none was known.
+    /// The Message-ID or number that was looked up; their count, if none of several was known.
     pub evidence: String,
     pub result: StepResult,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ pub struct ThreadStep {
 }
 
 named! {
-    /// What a step of the search for a ticket found.
+    /// The result of a step of the search for a ticket.
     StepResult {
         /// The mail's ticket.
         Found = "found",
@@ -123,7 +123,7 @@ pub struct Context {
     pub now: String,
 }
 
-/// What was known of a mail's sender and thread when it was decided, as its record keeps it.
+/// The facts about a mail's sender and thread at its decision, as its record keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Provenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]

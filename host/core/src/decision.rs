@@ -235,7 +235,7 @@ pub struct Decision {
     /// The calls in the rule's own files that led there, innermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
-    /// What was known of the sender and the thread.
+    /// The facts about the sender and the thread.
     #[serde(default, skip_serializing_if = "Provenance::is_empty")]
     pub provenance: Provenance,
 }

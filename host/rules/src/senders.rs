@@ -1,4 +1,4 @@
-//! What is known of a mail's sender before its rules run: client, technician, and on whose behalf it was forwarded.
+//! Identifies a mail's sender before its rules run: client, technician, and the original sender of a forwarded mail.
 
 use postroom_core::attribution::{Found, is_staff};
 use postroom_core::effects::person;

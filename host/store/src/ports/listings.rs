@@ -150,7 +150,7 @@ pub struct DecisionRow {
     /// The calls that led there, innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
-    /// What was known of the sender and the thread: `client`, `staff`, `requester` and `steps`.
+    /// The facts about the sender and the thread: `client`, `staff`, `requester` and `steps`.
     #[serde(flatten)]
     pub provenance: Provenance,
     /// An old mail is never replied to, and is sent to no target unless the mailbox asks for it.
