@@ -3,8 +3,8 @@
 use postroom_core::attribution::{Found, is_staff};
 use postroom_core::effects::person;
 use postroom_core::{
-    Address, AttributeBy, Client, Clients, Contacts, ForeignNumbers, Message, ReopenPolicy, Staff,
-    ThreadQuery, forwarded,
+    Address, AttributeBy, Client, Clients, Contacts, ForeignNumbers, Message, ParseLimits,
+    ReopenPolicy, Staff, ThreadQuery, forwarded,
 };
 
 use postroom_config::Config;
@@ -69,7 +69,8 @@ impl Senders {
     /// Returns the sender of a mail as far as it is the same for every client.
     pub fn without_client(&self, message: &Message) -> Sender {
         let is_staff = is_staff(&self.staff, message);
-        let forwarded = is_staff.then(|| forwarded(message)).flatten();
+        let limits = ParseLimits::default();
+        let forwarded = is_staff.then(|| forwarded(message, &limits)).flatten();
         let is_other = |from: &Address| !self.staff.has(&from.email);
         Sender {
             client: None,

@@ -25,6 +25,7 @@ mod room;
 mod sandbox;
 mod scripts;
 mod sign_in;
+mod threading;
 mod throughput;
 
 use std::io::Write as _;
@@ -92,6 +93,7 @@ enum Part {
     Fair,
     Generations,
     Lookup,
+    Threading,
     Throughput,
     Fetch,
     Protocols,
@@ -138,6 +140,10 @@ fn main() -> Result<()> {
         lookup::run(LOOKUP_MAILS, options.rounds)?;
         println!();
     }
+    if wants(Part::Threading) {
+        threading::run()?;
+        println!();
+    }
     // The other parts need servers.
     let alone = |part: &Part| {
         matches!(
@@ -148,6 +154,7 @@ fn main() -> Result<()> {
                 | Part::Fair
                 | Part::Generations
                 | Part::Lookup
+                | Part::Threading
         )
     };
     if !options.parts.is_empty() && options.parts.iter().all(alone) {

@@ -395,7 +395,7 @@ fn is_signed(
 /// The columns that [`ticket_of`] expects.
 macro_rules! ticket_columns {
     () => {
-        "SELECT i.ticket, i.tenant, i.state = 'open', i.queue, i.updated_ms "
+        "SELECT i.ticket, i.tenant, i.state <> 'closed', i.queue, i.updated_ms "
     };
 }
 
@@ -412,7 +412,7 @@ const RECEIVED: &str = concat!(
            ORDER BY id LIMIT 200) j
           JOIN decision d ON d.journal = j.id
           JOIN item i ON i.kind = 0 AND i.ticket = d.ticket
-     WHERE i.tenant = ?3 ORDER BY i.state <> 'open', i.ticket LIMIT 1"
+     WHERE i.tenant = ?3 ORDER BY i.state = 'closed', i.ticket LIMIT 1"
 );
 
 const RECEIVED_BY_ANY: &str = concat!(
@@ -421,7 +421,7 @@ const RECEIVED_BY_ANY: &str = concat!(
            ORDER BY id LIMIT 200) j
           JOIN decision d ON d.journal = j.id
           JOIN item i ON i.kind = 0 AND i.ticket = d.ticket AND i.tenant = j.tenant
-     ORDER BY i.state <> 'open', i.ticket LIMIT 1"
+     ORDER BY i.state = 'closed', i.ticket LIMIT 1"
 );
 
 const SENT: &str = concat!(
