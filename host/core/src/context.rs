@@ -13,7 +13,7 @@ pub struct Client {
     /// False if the evidence fits several clients, or a server under `[authentication] trusted` reports `dmarc=fail`: From may be
     /// forged.
     pub sure: bool,
-    #[serde(default)]
+    #[serde(default = "ClientEvidence::of_mailbox")]
     pub evidence: ClientEvidence,
     /// Every client that the evidence fits, in the order of the configuration.
     #[serde(default)]
@@ -42,8 +42,9 @@ named! {
     }
 }
 
-impl Default for ClientEvidence {
-    fn default() -> Self {
+impl ClientEvidence {
+    /// The evidence of a record or a case that states none.
+    fn of_mailbox() -> Self {
         Self::Mailbox
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of attribution: senders, recipients, tags and technicians.
+
 use super::*;
 use crate::parse::parse;
 
