@@ -1,5 +1,4 @@
-//! Reads `[staff]`, `[attribution]` and `[threading]`: who writes, and which ticket their mail belongs to; and whose mail a mailbox
-//! holds.
+//! Reads `[staff]`, `[attribution]` and `[threading]`: senders and the tickets of their mail; and the tenants of a mailbox.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +21,7 @@ const MAX_REOPEN: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 /// The most patterns of foreign numbers.
 const MOST_PATTERNS: usize = 20;
 
-/// What all mailboxes know of senders and tickets.
+/// The settings for senders and tickets that all mailboxes share.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct IdentityConfig {
     pub staff: Staff,
@@ -179,7 +178,7 @@ pub fn read_thread_policy(tenant: &Section) -> Option<ThreadPolicy> {
     })
 }
 
-/// Whose mail a mailbox holds: one tenant's, or that of all, with the tenant of the mail that fits none.
+/// The tenant of a mailbox; for a shared one, the tenant of the mail that fits no client.
 pub struct Owner {
     pub tenant: Option<String>,
     pub shared_by: Option<AttributeBy>,

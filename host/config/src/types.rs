@@ -123,7 +123,7 @@ pub struct Tenant {
     pub recipients: Vec<String>,
     /// Its own rules, which take the place of `"tenant"` in the chain of a mailbox.
     pub rules: Vec<RuleConfig>,
-    /// Who may add to its tickets.
+    /// The policy for mail that may not be added to its tickets.
     pub threads: ThreadPolicy,
     /// By the rule's name in the configuration.
     pub settings: BTreeMap<String, serde_json::Value>,

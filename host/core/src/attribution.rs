@@ -1,4 +1,4 @@
-//! Attribution: which client a mail belongs to, by its sender, by the address at which it arrived, or by the tag of that address.
+//! Attribution: finds the client of a mail by its sender, by the address at which it arrived, or by the tag of that address.
 //! Pure: contacts are asked through [`Contacts`], and tickets are the store's.
 
 mod public_domains;
@@ -23,7 +23,7 @@ const ENVELOPE: [&str; 5] = [
     "X-Envelope-To",
 ];
 
-/// What the mail of a shared mailbox is attributed by.
+/// The evidence by which the mail of a shared mailbox is attributed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AttributeBy {
     Sender,
@@ -145,7 +145,7 @@ impl Clients {
         self.search(email, contacts, &|_| true)
     }
 
-    /// Returns the evidence that a sender belongs to this client, whoever else they may belong to.
+    /// Returns the evidence that a sender belongs to this client. Other clients are not considered.
     pub fn evidence_for(
         &self,
         client: &str,

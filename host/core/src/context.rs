@@ -13,7 +13,7 @@ pub struct Client {
     /// False if the evidence fits several clients, or a server under `[authentication] trusted` reports `dmarc=fail`: From may be
     /// forged.
     pub sure: bool,
-    #[serde(default)]
+    #[serde(default = "ClientEvidence::of_mailbox")]
     pub evidence: ClientEvidence,
     /// Every client that the evidence fits, in the order of the configuration.
     #[serde(default)]
@@ -21,7 +21,7 @@ pub struct Client {
 }
 
 named! {
-    /// What a client was attributed by.
+    /// The evidence for a client.
     ClientEvidence {
         /// The mailbox belongs to the client.
         Mailbox = "mailbox",
@@ -42,8 +42,9 @@ named! {
     }
 }
 
-impl Default for ClientEvidence {
-    fn default() -> Self {
+impl ClientEvidence {
+    /// The evidence of a record or a case that states none.
+    fn of_mailbox() -> Self {
         Self::Mailbox
     }
 }
@@ -81,7 +82,7 @@ named! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadStep {
     pub method: ThreadMethod,
-    /// What was looked up: a Message-ID, a number; or how many of them, if none was known.
+    /// The Message-ID or number that was looked up; their count, if none of several was known.
     pub evidence: String,
     pub result: StepResult,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +90,7 @@ pub struct ThreadStep {
 }
 
 named! {
-    /// What a step of the search for a ticket found.
+    /// The result of a step of the search for a ticket.
     StepResult {
         /// The mail's ticket.
         Found = "found",
@@ -123,7 +124,7 @@ pub struct Context {
     pub now: String,
 }
 
-/// What was known of a mail's sender and thread when it was decided, as its record keeps it.
+/// The facts about a mail's sender and thread at its decision, as its record keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Provenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -71,7 +71,7 @@ pub fn copy_decision(first: i64, version: &str, generation: u64) -> Decision {
         generation,
         thread: None,
         classified: None,
-        steps: Vec::new(),
+        rules: Vec::new(),
         troubles: Vec::new(),
         repairs: Vec::new(),
         log: Vec::new(),

@@ -300,7 +300,7 @@ pub struct Decision {
     pub classified: Option<Classified>,
     /// The rules that ran, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<RuleStep>,
+    pub rules: Vec<RuleStep>,
     pub troubles: Vec<Trouble>,
     pub repairs: Vec<String>,
     /// The log lines of the rules, oldest first, capped.
@@ -313,7 +313,7 @@ pub struct Decision {
     /// The calls in the rule's own files that led there, innermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
-    /// What was known of the sender and the thread.
+    /// The facts about the sender and the thread.
     #[serde(default, skip_serializing_if = "Provenance::is_empty")]
     pub provenance: Provenance,
 }
@@ -340,7 +340,7 @@ mod tests {
             generation: 1,
             thread: None,
             classified: None,
-            steps: Vec::new(),
+            rules: Vec::new(),
             troubles: Vec::new(),
             repairs: Vec::new(),
             log: Vec::new(),

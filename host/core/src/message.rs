@@ -42,12 +42,19 @@ pub enum Classification {
 }
 
 /// The result of an authentication method (RFC 8601 section 2.7), reduced to three values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthVerdict {
     Pass,
     Fail,
+    #[default]
     None,
+}
+
+impl AuthVerdict {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// The trusted boundary's verdicts on the sender.
@@ -57,6 +64,7 @@ pub struct Authentication {
     pub dkim: AuthVerdict,
     pub dmarc: AuthVerdict,
     /// Whether the chain of the servers that passed the mail on is intact (RFC 8617). It names no sender by itself.
+    #[serde(default, skip_serializing_if = "AuthVerdict::is_none")]
     pub arc: AuthVerdict,
 }
 

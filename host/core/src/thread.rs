@@ -232,7 +232,7 @@ const THANKS: &[&str] = &[
     "ขอบคุณ",
 ];
 
-/// Words that stand beside them.
+/// Words that polite people add to them.
 const POLITE: &[&str] = &[
     "a",
     "again",

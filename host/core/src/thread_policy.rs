@@ -35,7 +35,7 @@ pub enum UnverifiedPolicy {
 }
 
 impl ThreadPolicy {
-    /// Withdraws the right to write to the thread from a sender who is not proven enough.
+    /// Withdraws the right to write to the thread if the sender is not proven enough.
     pub fn verify(&self, mail: &Message, mut threading: Threading) -> Threading {
         let Some(thread) = threading.thread.as_mut().filter(|it| it.authorised) else {
             return threading;

@@ -578,7 +578,7 @@ fn set_aside(reason: String, generation: u64) -> ChainOutcome {
         generation,
         thread: None,
         classified: None,
-        steps: Vec::new(),
+        rules: Vec::new(),
         troubles: Vec::new(),
         repairs: Vec::new(),
         log: Vec::new(),

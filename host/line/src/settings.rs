@@ -18,7 +18,7 @@ pub struct Settings {
     pub parse_limits: ParseLimits,
     /// Every address that mail leaves from or arrives at: none of them is ever replied to.
     pub own_addresses: Vec<String>,
-    /// What is known of senders.
+    /// The senders that the configuration names.
     pub senders: Senders,
     /// One lock for each tenant whose rules see the effects of earlier decisions, through a memory or through ticket and alert
     /// lookups.

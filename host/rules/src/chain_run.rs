@@ -204,7 +204,7 @@ pub fn run_chain(
                 kind: message.classification,
                 reason: message.classification_reason.clone(),
             }),
-            steps: run.steps,
+            rules: run.steps,
             troubles: run.troubles,
             repairs: [message.repairs.clone(), completed.repairs].concat(),
             log: run.log,

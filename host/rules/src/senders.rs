@@ -1,4 +1,4 @@
-//! What is known of a mail's sender before its rules run: client, technician, and on whose behalf it was forwarded.
+//! Identifies a mail's sender before its rules run: client, technician, and the original sender of a forwarded mail.
 
 use postroom_core::attribution::{Found, is_staff};
 use postroom_core::effects::person;
@@ -69,9 +69,8 @@ impl Senders {
     /// Returns the sender of a mail as far as it is the same for every client.
     pub fn without_client(&self, message: &Message) -> Sender {
         let is_staff = is_staff(&self.staff, message);
-        let forwarded = is_staff
-            .then(|| forwarded(message, &ParseLimits::default()))
-            .flatten();
+        let limits = ParseLimits::default();
+        let forwarded = is_staff.then(|| forwarded(message, &limits)).flatten();
         let is_other = |from: &Address| !self.staff.has(&from.email);
         Sender {
             client: None,

@@ -26,6 +26,7 @@ mod room;
 mod sandbox;
 mod scripts;
 mod sign_in;
+mod threading;
 mod throughput;
 
 use std::io::Write as _;
@@ -94,6 +95,7 @@ enum Part {
     Fair,
     Generations,
     Lookup,
+    Threading,
     Throughput,
     Fetch,
     Protocols,
@@ -144,6 +146,10 @@ fn main() -> Result<()> {
         lookup::run(LOOKUP_MAILS, options.rounds)?;
         println!();
     }
+    if wants(Part::Threading) {
+        threading::run()?;
+        println!();
+    }
     // The other parts need servers.
     let alone = |part: &Part| {
         matches!(
@@ -155,6 +161,7 @@ fn main() -> Result<()> {
                 | Part::Fair
                 | Part::Generations
                 | Part::Lookup
+                | Part::Threading
         )
     };
     if !options.parts.is_empty() && options.parts.iter().all(alone) {

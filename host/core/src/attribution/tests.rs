@@ -1,3 +1,5 @@
+//! Tests of attribution: senders, recipients, tags and technicians.
+
 use super::*;
 use crate::parse::parse;
 
@@ -50,6 +52,9 @@ fn mail(headers: &str) -> Message {
     parse(&text.into_bytes().into(), &Default::default(), &[])
 }
 
+/// The evidence and the candidates.
+type Expected = Option<(ClientEvidence, &'static [&'static str])>;
+
 #[test]
 fn a_sender_is_attributed_by_the_narrowest_evidence() {
     let contacts = Listed(&[
@@ -60,7 +65,7 @@ fn a_sender_is_attributed_by_the_narrowest_evidence() {
         ("globex", "twice@home.example", ContactMatch::Exact),
     ]);
     use ClientEvidence::*;
-    let cases: &[(&str, Option<(ClientEvidence, &[&str])>)] = &[
+    let cases: &[(&str, Expected)] = &[
         ("ann@home.example", Some((Contact, &["acme"]))),
         ("ann+news@home.example", Some((Alias, &["acme"]))),
         ("annie@home.example", Some((Alias, &["acme"]))),

@@ -66,7 +66,7 @@ fn case(outcome: Outcome, actions: Vec<Action>) -> Case {
             generation: 1,
             thread: None,
             classified: None,
-            steps: Vec::new(),
+            rules: Vec::new(),
             troubles: Vec::new(),
             repairs: Vec::new(),
             log: Vec::new(),

@@ -134,7 +134,7 @@ mod tests {
             generation: 1,
             thread: None,
             classified: None,
-            steps: Vec::new(),
+            rules: Vec::new(),
             troubles: Vec::new(),
             repairs: Vec::new(),
             log: Vec::new(),

@@ -285,7 +285,7 @@ impl World<'_> {
                 generation: 1,
                 thread,
                 classified: None,
-                steps: Vec::new(),
+                rules: Vec::new(),
                 troubles: Vec::new(),
                 repairs: Vec::new(),
                 log: Vec::new(),

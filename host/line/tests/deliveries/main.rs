@@ -69,7 +69,7 @@ async fn decide(
         generation: 1,
         thread: None,
         classified: None,
-        steps: Vec::new(),
+        rules: Vec::new(),
         troubles: Vec::new(),
         repairs: Vec::new(),
         log: Vec::new(),

@@ -93,8 +93,11 @@ impl Terms {
         let mailbox = config
             .mailbox(mailbox)
             .ok_or_else(|| TermsError::NoMailbox(mailbox.to_owned()))?;
-        let uses = config.rule_uses();
-        let mut own = uses.into_iter().filter(|it| it.tenant == mailbox.tenant);
+        let mut uses = config.rule_uses();
+        uses.retain(|it| mailbox.is_of(&it.tenant));
+        // In a shared mailbox, the tenant of the mail that fits no client comes first.
+        uses.sort_by_key(|it| it.tenant != mailbox.tenant);
+        let mut own = uses.into_iter();
         let argument = RuleConfig::of_argument(rule);
         let is_it = |wanted: &RuleUse| match argument.path() {
             Some(file) => is_file(wanted, file),

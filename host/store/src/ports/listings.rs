@@ -155,7 +155,7 @@ pub struct DecisionRow {
     pub classified: Option<Classified>,
     /// The rules that ran, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<RuleStep>,
+    pub rules: Vec<RuleStep>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -170,7 +170,7 @@ pub struct DecisionRow {
     /// The calls that led there, innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub called_from: Vec<String>,
-    /// What was known of the sender and the thread: `client`, `staff`, `requester` and `steps`.
+    /// The facts about the sender and the thread: `client`, `staff`, `requester` and `steps`.
     #[serde(flatten)]
     pub provenance: Provenance,
     /// An old mail is never replied to, and is sent to no target unless the mailbox asks for it.

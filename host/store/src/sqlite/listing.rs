@@ -344,7 +344,7 @@ fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
         alert_state,
         thread: decision.thread,
         classified: decision.classified,
-        steps: decision.steps,
+        rules: decision.rules,
         provenance: decision.provenance,
         actions: decision.actions,
         refused: decision.refused,

@@ -151,7 +151,7 @@ pub fn verdict(journal: JournalId, name: &str, outcome: Outcome, actions: Vec<Ac
                 generation: 3,
                 thread: None,
                 classified: None,
-                steps: Vec::new(),
+                rules: Vec::new(),
                 troubles: Vec::new(),
                 repairs: vec!["no Date".into()],
                 log: Vec::new(),

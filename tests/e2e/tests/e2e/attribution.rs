@@ -1,4 +1,4 @@
-//! Whose mail it is and which ticket it belongs to: shared mailboxes, technicians, outsiders, spoofed senders.
+//! The client and the ticket of a mail: shared mailboxes, technicians, outsiders, spoofed senders.
 
 use postroom_e2e::{Room, mail_from};
 use postroom_stand::Stand;

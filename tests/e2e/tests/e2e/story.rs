@@ -65,7 +65,7 @@ fn one_mail_is_told_from_its_reading_to_its_outcome() {
     let story = room.ok(&["decisions", "show", &id]);
     assert!(story.contains("decided at rules/first.js:4:45"), "{story}");
     let json = &room.rows(&["decisions", "show", &id])[0];
-    assert_eq!(json["steps"][0]["result"], "decided");
+    assert_eq!(json["rules"][0]["result"], "decided");
     assert!(json["deliveries"].as_array().unwrap().is_empty());
 
     assert!(

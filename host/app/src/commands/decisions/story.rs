@@ -64,7 +64,7 @@ fn for_people(
         "thread",
         row.thread.as_ref().map_or_else(|| "none".into(), thread),
     );
-    for step in &row.steps {
+    for step in &row.rules {
         let trouble = row.troubles.iter().find(|it| it.rule == step.rule);
         let how = match (step.result, trouble) {
             (RuleOutcome::Failed, Some(trouble)) => {

@@ -131,7 +131,7 @@ fn made(room: &Room<'_>) -> Vec<String> {
         ("decision", "journal, outcome, ticket"),
         (
             "decision_record",
-            "journal, json_remove(record, '$.elapsed_us')",
+            "journal, json_remove(record, '$.elapsed_us', '$.rules')",
         ),
         ("pending", "*"),
         (
