@@ -25,6 +25,7 @@ mod room;
 mod sandbox;
 mod scripts;
 mod sign_in;
+mod storm;
 mod throughput;
 
 use std::io::Write as _;
@@ -41,6 +42,8 @@ const SYNCS: u64 = 50;
 const GENERATION_STARTS: usize = 50;
 /// Mails of each arm of the lookup bench.
 const LOOKUP_MAILS: u32 = 1000;
+/// Alerts of the storm.
+const STORM_ALERTS: usize = 10_000;
 /// The most mails that each protocol drains: the double of Graph takes far longer than Dovecot.
 const PROTOCOL_MAILS: u32 = 2000;
 /// Saves of the configuration.
@@ -92,6 +95,7 @@ enum Part {
     Fair,
     Generations,
     Lookup,
+    Storm,
     Throughput,
     Fetch,
     Protocols,
@@ -138,6 +142,10 @@ fn main() -> Result<()> {
         lookup::run(LOOKUP_MAILS, options.rounds)?;
         println!();
     }
+    if wants(Part::Storm) {
+        storm::run(STORM_ALERTS, options.rounds)?;
+        println!();
+    }
     // The other parts need servers.
     let alone = |part: &Part| {
         matches!(
@@ -148,6 +156,7 @@ fn main() -> Result<()> {
                 | Part::Fair
                 | Part::Generations
                 | Part::Lookup
+                | Part::Storm
         )
     };
     if !options.parts.is_empty() && options.parts.iter().all(alone) {

@@ -275,6 +275,18 @@ async fn old_mail_expects_nothing_that_would_be_overdue() {
 }
 
 #[tokio::test]
+async fn what_is_expected_moves_with_a_clock_that_leaps() {
+    let it = Clocked::new();
+    it.expect("one", "backup", 26 * 60, Vec::new()).await;
+    let hour_ms = 60 * MINUTE;
+    it.store.shift_due(NOON_MS, 5 * hour_ms).await.unwrap();
+    assert_eq!(
+        it.store.next_due_alert().await.unwrap(),
+        Some(NOON_MS + 31 * hour_ms)
+    );
+}
+
+#[tokio::test]
 async fn a_flapping_alert_is_released_when_it_is_quiet() {
     let mut it = Clocked::new();
     it.policy.flapping = Some(FlappingLimit {
