@@ -1,4 +1,4 @@
-//! What becomes due without a mail: expected mails that did not come, holds of alerts and storms that are over.
+//! Events that become due without a mail: expected mails that did not come, holds of alerts and storms that are over.
 
 use postroom_core::{Event, EventKind, ServiceAlertIdentity, alert_state};
 use rusqlite::{Connection, OptionalExtension};

@@ -33,21 +33,21 @@ pub(crate) struct Report<'a> {
 pub(crate) enum Seen {
     /// A mail that was sent at this time.
     Sent(i64),
-    /// Of what is true now, whatever time earlier mails state.
+    /// The current state, whatever time earlier mails state.
     Now(i64),
-    /// Of what was true after the last mail; after this time if there was none.
+    /// The state after the last mail, or after this time if there was no mail.
     AfterLast(i64),
 }
 
-/// What a report changed.
+/// The effect of a report.
 pub(crate) struct Reported {
     pub item: i64,
-    /// What the targets receive.
+    /// The event that the targets receive.
     pub event: Option<EventKind>,
     pub storm: Option<StormReport>,
 }
 
-/// What a report means for the storm of its tenant.
+/// The effect of a report on the storm of its tenant.
 pub(crate) struct StormReport {
     admission: Admission,
     limit: StormLimit,

@@ -230,7 +230,7 @@ async fn a_mail_that_reports_the_expected_alert_says_how_it_is() {
     it.at(61);
     it.expect("two", "backup", 60, report(Firing)).await;
     assert_eq!(it.item("backup").state, "firing");
-    // It is down already: that no mail came is no news, and a mail that says nothing of it does not mend it.
+    // It is firing already: nothing more is sent, and a mail that does not report it does not resolve it.
     it.at(200);
     assert_eq!(it.apply().await, [None]);
     it.expect("three", "backup", 60, Vec::new()).await;
@@ -344,7 +344,7 @@ async fn a_storm_is_one_alert_and_every_alert_is_recorded() {
             "The storm of alerts is over; 40 alerts were recorded and not delivered".to_owned()
         )]
     );
-    // What goes on is delivered with its next mail.
+    // An alert that still fires is delivered with its next mail.
     it.alert("again", "host/49", Firing, 10).await;
     assert_eq!(it.kinds().await, [AlertFiring]);
 }
