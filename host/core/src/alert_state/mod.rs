@@ -86,6 +86,8 @@ pub struct AlertReport<'a> {
     pub state: AlertState,
     /// As [`seen_ms`] returns it.
     pub seen_ms: i64,
+    /// The time of what it reports: that of the mail, or now if a mail is missing. Maintenance and flapping go by it.
+    pub happened_ms: i64,
     pub now_ms: i64,
     pub old: bool,
     /// Whether the items of this mail are delivered at all.
@@ -157,7 +159,7 @@ impl AlertRecord {
             old: report.old,
             announced: None,
             changes_ms: match report.state {
-                AlertState::Firing => vec![report.seen_ms],
+                AlertState::Firing => vec![report.happened_ms],
                 AlertState::Resolved => Vec::new(),
             },
             hold: None,
@@ -205,7 +207,7 @@ pub fn advance(
             }
             let is_change = record.state != report.state;
             if is_change {
-                record.changes_ms.push(report.seen_ms);
+                record.changes_ms.push(report.happened_ms);
                 let surplus = record.changes_ms.len().saturating_sub(REMEMBERED_CHANGES);
                 record.changes_ms.drain(..surplus);
             }
@@ -260,7 +262,8 @@ impl AlertStep {
         policy: &AlertPolicy,
         storm: &mut StormWindow,
     ) {
-        if let Some(end_ms) = policy.maintenance_end_ms(report.key, report.host, report.seen_ms) {
+        if let Some(end_ms) = policy.maintenance_end_ms(report.key, report.host, report.happened_ms)
+        {
             self.hold(HoldReason::Maintenance, Some(end_ms));
             return;
         }

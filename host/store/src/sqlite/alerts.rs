@@ -100,14 +100,19 @@ pub(crate) fn report(
     };
     let host = alert.host.as_deref().or(detail.detail.host.as_deref());
     let last_ms = record.as_ref().map(|record| record.last_seen_ms);
+    let seen_ms = match report.seen {
+        Seen::Sent(at_ms) => at_ms,
+        Seen::Now(at_ms) => last_ms.map_or(at_ms, |last| last.max(at_ms)),
+        Seen::AfterLast(at_ms) => last_ms.unwrap_or(at_ms),
+    };
     let facts = AlertReport {
         key: &alert.key,
         host,
         state: alert.state,
-        seen_ms: match report.seen {
-            Seen::Sent(at_ms) => at_ms,
-            Seen::Now(at_ms) => last_ms.map_or(at_ms, |last| last.max(at_ms)),
-            Seen::AfterLast(at_ms) => last_ms.unwrap_or(at_ms),
+        seen_ms,
+        happened_ms: match report.seen {
+            Seen::AfterLast(_) => origin.now_ms,
+            Seen::Sent(_) | Seen::Now(_) => seen_ms,
         },
         now_ms: origin.now_ms,
         old: origin.old,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use postroom_core::alert_state::{FlappingLimit, StormLimit};
+use postroom_core::alert_state::{FlappingLimit, MaintenanceTime, MaintenanceWindow, StormLimit};
 use postroom_core::{
     Action, AlertPolicy, AlertState, Clock, ClockHand, Event, EventKind, Expect, ItemSnapshot,
     Outcome, Receipt,
@@ -272,6 +272,34 @@ async fn old_mail_expects_nothing_that_would_be_overdue() {
         it.store.next_due_alert().await.unwrap(),
         Some(NOON_MS + 30 * MINUTE)
     );
+}
+
+#[tokio::test]
+async fn a_mail_that_is_missing_during_maintenance_raises_its_alert_afterwards() {
+    let mut it = Clocked::new();
+    it.policy.maintenance = vec![MaintenanceWindow {
+        keys: vec!["backup/*".into()],
+        hosts: Vec::new(),
+        time: MaintenanceTime::Once {
+            from_ms: NOON_MS + 50 * MINUTE,
+            until_ms: NOON_MS + 100 * MINUTE,
+        },
+    }];
+    for key in ["backup/a", "backup/b"] {
+        it.expect(key, key, 60, Vec::new()).await;
+    }
+    it.at(60);
+    assert_eq!(it.apply().await, [None, None]);
+    assert_eq!(
+        it.item("backup/a").held.map(|it| it.name()),
+        Some("maintenance")
+    );
+    it.at(70);
+    it.expect("late", "backup/b", 60, Vec::new()).await;
+    it.at(100);
+    // The one that came meanwhile is not mentioned.
+    assert_eq!(it.apply().await, [Some(AlertFiring), None]);
+    assert_eq!(it.kinds().await, [AlertFiring]);
 }
 
 #[tokio::test]
