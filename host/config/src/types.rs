@@ -147,7 +147,7 @@ pub struct Tenant {
     pub duplicates: Duplicates,
 }
 
-/// What becomes of the copies of one mail in a tenant's mailboxes.
+/// How the copies of one mail in a tenant's mailboxes are decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Duplicates {
     /// The first is decided, and the others are ignored.

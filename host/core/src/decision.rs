@@ -252,6 +252,21 @@ pub struct Refusal {
 }
 
 impl Decision {
+    /// Returns the alerts of the decision, in the order of the actions.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> + Clone {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Alert(alert) => Some(alert),
+            _ => None,
+        })
+    }
+
+    /// Returns the alert that stands for all of them: the first that is firing, or else the first.
+    pub fn main_alert(&self) -> Option<&Alert> {
+        let mut alerts = self.alerts();
+        let firing = alerts.find(|alert| alert.state == AlertState::Firing);
+        firing.or_else(|| self.alerts().next())
+    }
+
     /// Returns the decision without the actions that its commit refuses, each given by its position and the reason.
     /// [`Decision::as_decided`] reverses this.
     pub fn held_back(&self, refused: Vec<(usize, String)>) -> Self {

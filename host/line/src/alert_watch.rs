@@ -1,6 +1,6 @@
 //! The watch over alerts: expected mails that do not come, and holds and storms that are over.
 //!
-//! What is due is stored, so that a restart forgets nothing. An expected mail counts as missing only once its mailbox was checked
+//! Due times are stored, so that a restart forgets nothing. An expected mail counts as missing only once its mailbox was checked
 //! after the time was over: a service that was down fetches first. Nothing is due while the clock is in doubt.
 
 use std::collections::HashMap;
@@ -193,3 +193,6 @@ impl AlertWatch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,7 @@ impl Content {
 pub struct Decided {
     pub mail: PendingMail,
     pub result: Result<ChainOutcome, LineFailure>,
-    /// What the mail's copies have in common with it, if they are not decided.
+    /// The marks by which the mail's copies are recognised; empty if each copy is decided.
     pub copy_marks: Vec<ContentHash>,
     content: Content,
     attributed: Option<Attributed>,

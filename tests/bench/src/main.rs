@@ -26,6 +26,7 @@ mod room;
 mod sandbox;
 mod scripts;
 mod sign_in;
+mod storm;
 mod threading;
 mod throughput;
 
@@ -43,6 +44,8 @@ const SYNCS: u64 = 50;
 const GENERATION_STARTS: usize = 50;
 /// Mails of each arm of the lookup bench.
 const LOOKUP_MAILS: u32 = 1000;
+/// Alerts of the storm.
+const STORM_ALERTS: usize = 10_000;
 /// The most mails that each protocol drains: the double of Graph takes far longer than Dovecot.
 const PROTOCOL_MAILS: u32 = 2000;
 /// Saves of the configuration.
@@ -96,6 +99,7 @@ enum Part {
     Generations,
     Lookup,
     Threading,
+    Storm,
     Throughput,
     Fetch,
     Protocols,
@@ -150,6 +154,10 @@ fn main() -> Result<()> {
         threading::run()?;
         println!();
     }
+    if wants(Part::Storm) {
+        storm::run(STORM_ALERTS, options.rounds)?;
+        println!();
+    }
     // The other parts need servers.
     let alone = |part: &Part| {
         matches!(
@@ -162,6 +170,7 @@ fn main() -> Result<()> {
                 | Part::Generations
                 | Part::Lookup
                 | Part::Threading
+                | Part::Storm
         )
     };
     if !options.parts.is_empty() && options.parts.iter().all(alone) {

@@ -8,7 +8,7 @@ pub fn detail(decision: &Decision, committed: &Committed) -> String {
     let actions = decision.actions.iter();
     let what = actions.clone().find_map(|action| match action {
         Action::Ticket(ticket) => Some(ticket.priority.clone().unwrap_or_default()),
-        Action::Alert(alert) => Some(state(alert.state).into()),
+        Action::Alert(_) => Some(states(decision)),
         Action::Ignore { reason } | Action::Quarantine { reason } => Some(reason.clone()),
         _ => None,
     });
@@ -23,12 +23,22 @@ pub fn detail(decision: &Decision, committed: &Committed) -> String {
         .to_owned()
 }
 
-/// Returns the state of the first alert.
+/// Returns the state of the alerts: firing if one of them is.
 pub fn alert_state(decision: &Decision) -> Option<AlertState> {
-    decision.actions.iter().find_map(|action| match action {
-        Action::Alert(alert) => Some(alert.state),
-        _ => None,
-    })
+    decision.main_alert().map(|alert| alert.state)
+}
+
+/// Returns the state of the only alert, or how many of several are firing.
+fn states(decision: &Decision) -> String {
+    let all = decision.alerts().count();
+    let firing = decision
+        .alerts()
+        .filter(|alert| alert.state == AlertState::Firing);
+    match (firing.count(), all) {
+        (1, 1) => state(AlertState::Firing).to_owned(),
+        (0, 1) => state(AlertState::Resolved).to_owned(),
+        (firing, all) => format!("{firing} of {all} firing"),
+    }
 }
 
 fn state(state: AlertState) -> &'static str {

@@ -44,7 +44,7 @@ impl MaintenanceWindow {
 }
 
 impl MaintenanceTime {
-    /// Returns the end of the maintenance that takes place at this time; `None` if there is none.
+    /// Returns the end of the maintenance that takes place at this time, or `None` without maintenance.
     pub(super) fn end_ms(&self, at_ms: i64) -> Option<i64> {
         match self {
             Self::Once { from_ms, until_ms } => {

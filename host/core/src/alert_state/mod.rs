@@ -1,4 +1,4 @@
-//! The state of an alert: what a report about it changes, and which changes the targets receive.
+//! The state of an alert: how a report changes it, and which changes the targets receive.
 //!
 //! Reports are ordered by the time that their mails state, not by the order in which they arrive. The functions are pure: the
 //! store keeps the [`AlertRecord`] of each key and the [`StormWindow`] of each tenant, and applies an [`AlertStep`].
@@ -41,7 +41,7 @@ pub struct FlappingLimit {
     pub within_ms: i64,
 }
 
-/// What is known about an alert.
+/// The record of an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertRecord {
     pub state: AlertState,
@@ -77,7 +77,7 @@ named! {
     }
 }
 
-/// A report about an alert: what one mail states, or Postroom itself.
+/// A report about an alert, by a mail or by Postroom itself.
 #[derive(Debug, Clone, Copy)]
 pub struct AlertReport<'a> {
     pub key: &'a str,
@@ -86,6 +86,8 @@ pub struct AlertReport<'a> {
     pub state: AlertState,
     /// As [`seen_ms`] returns it.
     pub seen_ms: i64,
+    /// The time of what it reports: that of the mail, or now if a mail is missing. Maintenance and flapping go by it.
+    pub happened_ms: i64,
     pub now_ms: i64,
     pub old: bool,
     /// Whether the items of this mail are delivered at all.
@@ -94,15 +96,15 @@ pub struct AlertReport<'a> {
     pub is_mail: bool,
 }
 
-/// What a report changes.
+/// The effect of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertStep {
     pub record: AlertRecord,
     /// Whether a later mail was there first: the report is counted and changes nothing else.
     pub is_late: bool,
-    /// What the targets receive.
+    /// The event that the targets receive.
     pub event: Option<EventKind>,
-    /// What the report means for the tenant's storm.
+    /// The effect on the tenant's storm.
     pub storm: Option<Admission>,
 }
 
@@ -157,7 +159,7 @@ impl AlertRecord {
             old: report.old,
             announced: None,
             changes_ms: match report.state {
-                AlertState::Firing => vec![report.seen_ms],
+                AlertState::Firing => vec![report.happened_ms],
                 AlertState::Resolved => Vec::new(),
             },
             hold: None,
@@ -205,7 +207,7 @@ pub fn advance(
             }
             let is_change = record.state != report.state;
             if is_change {
-                record.changes_ms.push(report.seen_ms);
+                record.changes_ms.push(report.happened_ms);
                 let surplus = record.changes_ms.len().saturating_sub(REMEMBERED_CHANGES);
                 record.changes_ms.drain(..surplus);
             }
@@ -260,11 +262,12 @@ impl AlertStep {
         policy: &AlertPolicy,
         storm: &mut StormWindow,
     ) {
-        if let Some(end_ms) = policy.maintenance_end_ms(report.key, report.host, report.seen_ms) {
+        if let Some(end_ms) = policy.maintenance_end_ms(report.key, report.host, report.happened_ms)
+        {
             self.hold(HoldReason::Maintenance, Some(end_ms));
             return;
         }
-        // What the watch has not released yet is released by this report.
+        // The watch may not have released it yet.
         let is_over = |hold: &Hold| hold.until_ms.is_some_and(|until| until <= report.now_ms);
         let hold = self.record.hold.filter(|hold| !is_over(hold));
         let held = hold.map(|hold| hold.reason);

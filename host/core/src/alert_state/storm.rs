@@ -21,7 +21,7 @@ pub struct StormWindow {
     pub ends_ms: i64,
 }
 
-/// What becomes of an alert that begins to fire.
+/// The treatment of an alert that begins to fire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
     pub is_held: bool,

@@ -1,3 +1,5 @@
+//! Alerts over time: reports in any order, flapping, maintenance, storms.
+
 use super::*;
 use crate::parse;
 
@@ -29,6 +31,7 @@ impl Told {
             host: Some("db1.acme"),
             state,
             seen_ms: NOW + sent * MINUTE,
+            happened_ms: NOW + sent * MINUTE,
             now_ms: NOW + arrives * MINUTE,
             old: false,
             is_delivered: true,
@@ -116,7 +119,7 @@ fn a_flapping_alert_says_so_once_and_its_state_when_it_is_quiet() {
     assert_eq!(told.release(79), Some(AlertResolved));
     assert_eq!(told.record.as_ref().unwrap().hold, None);
 
-    // One that stays firing is said to be so.
+    // Its state is delivered even if the targets know it as firing.
     let mut told = Told::new(AlertPolicy::default());
     for n in 0..7 {
         told.mail(if n % 2 == 0 { Firing } else { Resolved }, n, n);
@@ -315,6 +318,7 @@ fn old_mail_tells_nothing_to_targets_and_nothing_about_today() {
             host: None,
             state,
             seen_ms: NOW + sent * MINUTE,
+            happened_ms: NOW + sent * MINUTE,
             now_ms: NOW,
             old: true,
             is_delivered: false,

@@ -195,7 +195,7 @@ pub enum Effect<'a> {
         key: &'a str,
         within_ms: i64,
         due_ms: i64,
-        /// What resolves an alert that was raised because the mail did not come. `None` if the decision has an alert with this key.
+        /// Resolves an alert that was raised because the mail did not come. `None` if the decision has an alert with this key.
         resolved: Option<(Alert, Notices<'a>)>,
     },
     Mail(Box<Dispatch<'a>>),

@@ -434,3 +434,85 @@ fn one_decision_writes_to_an_address_a_few_times_and_to_few_addresses() {
     assert_eq!((done.actions.len(), done.refused.len()), (1 + 20, 5));
     assert_eq!(done.refused[0].reason, "more than 20 recipients");
 }
+
+#[test]
+fn a_change_goes_to_the_named_ticket_or_the_thread() {
+    let mail = from_anna();
+    for (action, ticket) in [
+        (json!({"kind": "update", "priority": "high"}), "T-7"),
+        (json!({"kind": "update", "ticket": "T-9"}), "T-9"),
+        (json!({"kind": "close", "reason": "done"}), "T-7"),
+        (json!({"kind": "close", "ticket": "T-9"}), "T-9"),
+    ] {
+        let done = decide(json!([action]), &mail, Some("T-7")).expect("a decision");
+        assert_eq!(done.outcome, Outcome::Ignored);
+        let found = match &done.actions[..] {
+            [Action::Ignore { reason }, Action::Update(it)] if reason == "handled" => &it.ticket,
+            [Action::Ignore { reason }, Action::Close(it)] if reason == "handled" => &it.ticket,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found.as_deref(), Some(ticket));
+    }
+    for kind in ["update", "close"] {
+        let nonsense = decide(json!([{ "kind": kind }]), &mail, None).expect_err("no ticket");
+        assert_eq!(nonsense, InvalidDecision::WithoutTicket(kind));
+    }
+}
+
+/// A sender without authority changes nothing, however the rule names the ticket, and the mail is not lost.
+#[test]
+fn a_stranger_changes_no_ticket() {
+    let mail = from_anna();
+    let mut context = context(Some("T-7"));
+    if let Some(thread) = &mut context.thread {
+        thread.authorised = false;
+    }
+    let decide = |actions: Value| {
+        let policy = ReplyPolicy {
+            own_addresses: &[],
+            has_outgoing: true,
+            granted: ActionKinds::ALL,
+            limits: &DecisionLimits::default(),
+        };
+        complete(asked(actions), &mail, &context, &policy)
+    };
+    for action in [
+        json!({"kind": "close"}),
+        json!({"kind": "close", "ticket": "T-7"}),
+        json!({"kind": "update", "ticket": "T-7", "status": "pending"}),
+    ] {
+        // Alone, it hands the mail to the next rule.
+        let error = decide(json!([action])).expect_err("no authority");
+        assert!(
+            matches!(error, InvalidDecision::Unauthorised { .. }),
+            "{error}"
+        );
+        // Beside a ticket, it is refused.
+        let done = decide(json!([{"kind": "ticket"}, action])).expect("a ticket");
+        assert_eq!((done.actions.len(), done.refused.len()), (1, 1));
+        let reason = "the sender has no authority over T-7";
+        assert_eq!(done.refused[0].reason, reason);
+    }
+    // A ticket that the rule looked up.
+    let done = decide(json!([{"kind": "close", "ticket": "T-9"}])).expect("a decision");
+    assert!(done.refused.is_empty());
+}
+
+#[test]
+fn a_status_is_one_of_three() {
+    let mail = from_anna();
+    for status in ["open", "pending", "closed"] {
+        let done = decide(
+            json!([{"kind": "update", "status": status}]),
+            &mail,
+            Some("T-7"),
+        );
+        assert!(done.expect("a decision").refused.is_empty());
+    }
+    let odd = json!([{"kind": "note"}, {"kind": "update", "status": "solved\n"}]);
+    let done = decide(odd, &mail, Some("T-7")).expect("a note");
+    assert_eq!(
+        done.refused[0].reason,
+        "\"solved\" is not a status: write one of open, pending, closed"
+    );
+}

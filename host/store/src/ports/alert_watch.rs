@@ -1,4 +1,4 @@
-//! The watch over alerts: what becomes due without a mail.
+//! The watch over alerts: events that become due without a mail.
 
 use async_trait::async_trait;
 use postroom_core::{AlertPolicy, EventKind};
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::StoreError;
 
-/// What the watch over alerts asks of the store.
+/// The store's part of the watch over alerts.
 #[async_trait]
 pub trait AlertWatch: Send + Sync {
     /// Returns what is due, at most `limit`, without the first `skip`.

@@ -1,4 +1,4 @@
-//! What becomes due without a mail: expected mails that did not come, holds of alerts and storms that are over.
+//! Events that become due without a mail: expected mails that did not come, holds of alerts and storms that are over.
 
 use postroom_core::{Event, EventKind, ServiceAlertIdentity, alert_state};
 use rusqlite::{Connection, OptionalExtension};
@@ -192,12 +192,17 @@ impl Watch<'_> {
             message_id: None,
         };
         let payload = serde_json::to_string(&event)?;
+        // The mail that expected the other one, or reported the alert first: the listing shows the entry with its mailbox.
+        let decision: Option<i64> = self
+            .conn
+            .prepare_cached("SELECT decision FROM item WHERE id = ?1")?
+            .query_row([item], |row| row.get(0))?;
         for sink in self.sinks() {
             let entry = NewEntry {
                 kind: OutboxKind::Sink,
                 target: sink,
                 tenant,
-                decision: None,
+                decision: decision.map(DecisionId),
                 lane: Some(item),
                 idempotency_key: &identity.idempotency_key(&self.installation.secret, sink),
                 payload: &payload,

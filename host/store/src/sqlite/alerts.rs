@@ -33,21 +33,21 @@ pub(crate) struct Report<'a> {
 pub(crate) enum Seen {
     /// A mail that was sent at this time.
     Sent(i64),
-    /// Of what is true now, whatever time earlier mails state.
+    /// The current state, whatever time earlier mails state.
     Now(i64),
-    /// Of what was true after the last mail; after this time if there was none.
+    /// The state after the last mail, or after this time if there was no mail.
     AfterLast(i64),
 }
 
-/// What a report changed.
+/// The effect of a report.
 pub(crate) struct Reported {
     pub item: i64,
-    /// What the targets receive.
+    /// The event that the targets receive.
     pub event: Option<EventKind>,
     pub storm: Option<StormReport>,
 }
 
-/// What a report means for the storm of its tenant.
+/// The effect of a report on the storm of its tenant.
 pub(crate) struct StormReport {
     admission: Admission,
     limit: StormLimit,
@@ -100,14 +100,19 @@ pub(crate) fn report(
     };
     let host = alert.host.as_deref().or(detail.detail.host.as_deref());
     let last_ms = record.as_ref().map(|record| record.last_seen_ms);
+    let seen_ms = match report.seen {
+        Seen::Sent(at_ms) => at_ms,
+        Seen::Now(at_ms) => last_ms.map_or(at_ms, |last| last.max(at_ms)),
+        Seen::AfterLast(at_ms) => last_ms.unwrap_or(at_ms),
+    };
     let facts = AlertReport {
         key: &alert.key,
         host,
         state: alert.state,
-        seen_ms: match report.seen {
-            Seen::Sent(at_ms) => at_ms,
-            Seen::Now(at_ms) => last_ms.map_or(at_ms, |last| last.max(at_ms)),
-            Seen::AfterLast(at_ms) => last_ms.unwrap_or(at_ms),
+        seen_ms,
+        happened_ms: match report.seen {
+            Seen::AfterLast(_) => origin.now_ms,
+            Seen::Sent(_) | Seen::Now(_) => seen_ms,
         },
         now_ms: origin.now_ms,
         old: origin.old,

@@ -244,7 +244,7 @@ pub(crate) fn close_ticket(
     Ok(Some((id, change)))
 }
 
-/// What changed in a ticket.
+/// The change of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TicketChange {
     Nothing,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use postroom_core::{Action, AlertState, ItemSnapshot, MailboxState, OutgoingMail, ticket_name};
+use postroom_core::{Action, ItemSnapshot, MailboxState, OutgoingMail, ticket_name};
 use rusqlite::{Connection, Row, ToSql};
 
 use super::ids::{item_kind_number, outcome_number, outcome_of, rfc3339};
@@ -316,16 +316,8 @@ fn bind(
 fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
     let record: Record<'_> = serde_json::from_str(&row.get::<_, String>(7)?)?;
     let decision = record.decision.into_owned();
-    let alerts = decision.actions.iter().filter_map(|action| match action {
-        Action::Alert(alert) => Some((alert.key.clone(), alert.state)),
-        _ => None,
-    });
-    // Of several alerts, one that is firing stands for all.
-    let alerts: Vec<_> = alerts.collect();
-    let firing = alerts
-        .iter()
-        .find(|(_, state)| *state == AlertState::Firing);
-    let alert = firing.or(alerts.first()).cloned();
+    let alert = decision.main_alert();
+    let alert = alert.map(|alert| (alert.key.clone(), alert.state));
     let (alert_key, alert_state) = alert.unzip();
     Ok(DecisionRow {
         id: DecisionId(row.get(0)?),

@@ -24,7 +24,8 @@ impl SqliteStore {
     }
 
     /// Moves due times, and the start of the ages counted from them, with a clock that jumped by `by_ms` when it should have
-    /// shown `expected_ms`. Times further ahead or in the future were computed with another clock and stay.
+    /// shown `expected_ms`. Times further ahead or in the future were computed with another clock and stay; so does the end of a
+    /// maintenance, which people set by the time of day.
     pub(crate) async fn write_shift(&self, expected_ms: i64, by_ms: i64) -> Result<(), StoreError> {
         self.writer
             .submit(0, move |conn| {
@@ -40,6 +41,14 @@ impl SqliteStore {
                 .execute((by_ms, expected_ms))?;
                 conn.prepare_cached("UPDATE ack SET due_ms = due_ms + ?1 WHERE due_ms <= ?2")?
                     .execute((by_ms, limit))?;
+                // A mail is expected within days or weeks, so that any of these times is of the clock before the jump.
+                for shift in [
+                    "UPDATE expectation SET due_ms = due_ms + ?1 WHERE overdue = 0",
+                    "UPDATE item SET held_until_ms = held_until_ms + ?1 WHERE held_until_ms IS NOT NULL AND held <> 'maintenance'",
+                    "UPDATE alert_storm SET began_ms = began_ms + ?1, ends_ms = ends_ms + ?1",
+                ] {
+                    conn.prepare_cached(shift)?.execute([by_ms])?;
+                }
                 Ok(())
             })
             .await

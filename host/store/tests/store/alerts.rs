@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use postroom_core::alert_state::{FlappingLimit, StormLimit};
+use postroom_core::alert_state::{FlappingLimit, MaintenanceTime, MaintenanceWindow, StormLimit};
 use postroom_core::{
     Action, AlertPolicy, AlertState, Clock, ClockHand, Event, EventKind, Expect, ItemSnapshot,
     Outcome, Receipt,
@@ -230,7 +230,7 @@ async fn a_mail_that_reports_the_expected_alert_says_how_it_is() {
     it.at(61);
     it.expect("two", "backup", 60, report(Firing)).await;
     assert_eq!(it.item("backup").state, "firing");
-    // It is down already: that no mail came is no news, and a mail that says nothing of it does not mend it.
+    // It is firing already: nothing more is sent, and a mail that does not report it does not resolve it.
     it.at(200);
     assert_eq!(it.apply().await, [None]);
     it.expect("three", "backup", 60, Vec::new()).await;
@@ -271,6 +271,46 @@ async fn old_mail_expects_nothing_that_would_be_overdue() {
     assert_eq!(
         it.store.next_due_alert().await.unwrap(),
         Some(NOON_MS + 30 * MINUTE)
+    );
+}
+
+#[tokio::test]
+async fn a_mail_that_is_missing_during_maintenance_raises_its_alert_afterwards() {
+    let mut it = Clocked::new();
+    it.policy.maintenance = vec![MaintenanceWindow {
+        keys: vec!["backup/*".into()],
+        hosts: Vec::new(),
+        time: MaintenanceTime::Once {
+            from_ms: NOON_MS + 50 * MINUTE,
+            until_ms: NOON_MS + 100 * MINUTE,
+        },
+    }];
+    for key in ["backup/a", "backup/b"] {
+        it.expect(key, key, 60, Vec::new()).await;
+    }
+    it.at(60);
+    assert_eq!(it.apply().await, [None, None]);
+    assert_eq!(
+        it.item("backup/a").held.map(|it| it.name()),
+        Some("maintenance")
+    );
+    it.at(70);
+    it.expect("late", "backup/b", 60, Vec::new()).await;
+    it.at(100);
+    // The one that came meanwhile is not mentioned.
+    assert_eq!(it.apply().await, [Some(AlertFiring), None]);
+    assert_eq!(it.kinds().await, [AlertFiring]);
+}
+
+#[tokio::test]
+async fn what_is_expected_moves_with_a_clock_that_leaps() {
+    let it = Clocked::new();
+    it.expect("one", "backup", 26 * 60, Vec::new()).await;
+    let hour_ms = 60 * MINUTE;
+    it.store.shift_due(NOON_MS, 5 * hour_ms).await.unwrap();
+    assert_eq!(
+        it.store.next_due_alert().await.unwrap(),
+        Some(NOON_MS + 31 * hour_ms)
     );
 }
 
@@ -332,7 +372,7 @@ async fn a_storm_is_one_alert_and_every_alert_is_recorded() {
             "The storm of alerts is over; 40 alerts were recorded and not delivered".to_owned()
         )]
     );
-    // What goes on is delivered with its next mail.
+    // An alert that still fires is delivered with its next mail.
     it.alert("again", "host/49", Firing, 10).await;
     assert_eq!(it.kinds().await, [AlertFiring]);
 }

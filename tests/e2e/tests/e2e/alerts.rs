@@ -205,7 +205,8 @@ fn the_same_mail_in_two_mailboxes_is_one_ticket() {
         assert_eq!(copy["outcome"], "ignored");
         let reason = copy["actions"][0]["reason"].as_str().unwrap();
         let first = reason.strip_prefix("same mail as ").unwrap();
-        let first = decisions.iter().find(|it| it["id"].to_string() == first);
+        let first: i64 = first.parse().unwrap();
+        let first = decisions.iter().find(|it| it["id"] == first);
         assert_eq!(first.unwrap()["outcome"], "ticket");
     }
     room.assert_balanced(4);

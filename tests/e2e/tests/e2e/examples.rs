@@ -94,7 +94,7 @@ fn the_three_decide_mail_of_the_line_side_by_side() {
     ] {
         room.write(name, std::fs::read(root().join(file)).unwrap());
     }
-    let mut config = String::from("[tenants.acme]\ngrants = [\"kv\"]\n");
+    let mut config = String::from("[tenants.acme]\ngrants = [\"kv\"]\nduplicates = \"each\"\n");
     for (name, rule) in [
         ("js", "js.js"),
         ("rust", "rust.wasm"),
