@@ -363,14 +363,16 @@ pub enum MailboxCommand {
 pub enum RuleCommand {
     /// Show the decision for each mail, with time, memory and log; nothing is stored
     Try {
-        /// A .js or .ts file, a .wasm component, or `standard`
-        rule: PathBuf,
-        /// The mails; `-` reads one from standard input
-        #[arg(required = true)]
-        mails: Vec<PathBuf>,
+        /// A .js or .ts file, a .wasm component, or `standard`, then the mails; with --chain only the mails. `-` reads a mail from
+        /// standard input
+        #[arg(required = true, value_name = "RULE|MAIL")]
+        targets: Vec<PathBuf>,
         /// Use the tenant, settings and grants of this mailbox
         #[arg(long)]
         mailbox: Option<String>,
+        /// Run the whole chain of the mailbox, attributed as the service would, and explain each step
+        #[arg(long, requires = "mailbox")]
+        chain: bool,
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]

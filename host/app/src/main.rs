@@ -191,18 +191,22 @@ fn main() -> ExitCode {
             commands::import::import(&config.config, &mailbox, &files, &options)
         }
         Command::Rule(RuleCommand::Try {
-            rule,
-            mails,
-            mailbox,
+            targets,
+            mailbox: Some(mailbox),
+            chain: true,
             config,
             output,
-        }) => commands::rule::try_rule(
-            &rule,
-            &mails,
-            &config.config,
-            mailbox.as_deref(),
-            output.json,
-        ),
+        }) => commands::rule::try_chain(&targets, &config.config, &mailbox, output.json),
+        Command::Rule(RuleCommand::Try {
+            targets,
+            mailbox,
+            chain: _,
+            config,
+            output,
+        }) => {
+            let mailbox = mailbox.as_deref();
+            commands::rule::try_rule(&targets, &config.config, mailbox, output.json)
+        }
         Command::Rule(RuleCommand::Test {
             paths,
             mailbox,

@@ -378,7 +378,14 @@ impl Directory {
 impl Contacts for Directories {
     fn find(&self, client: &str, email: &str) -> Option<ContactMatch> {
         let live = self.live.load();
-        let contacts = live.get(client)?.contacts.exactly(email, 1).ok()?;
+        live.get(client)?.contact_match(email)
+    }
+}
+
+impl Directory {
+    /// Returns how a contact has this address, if one has.
+    pub fn contact_match(&self, email: &str) -> Option<ContactMatch> {
+        let contacts = self.contacts.exactly(email, 1).ok()?;
         let contact = contacts.first()?;
         Some(match folded(&contact.email) == folded(email) {
             true => ContactMatch::Exact,

@@ -330,6 +330,48 @@ fn several_mails_are_tried_at_once_and_one_from_standard_input() {
 }
 
 #[test]
+fn a_mailboxs_whole_chain_is_tried_and_explained() {
+    let room = room();
+    room.write(
+        "rules/first.js",
+        "export function decide(mail) { console.log('looked'); return mail.feild('x') }\n",
+    );
+    room.write(
+        "rules/acme.js",
+        "export function decide() { return ticket({ queue: 'Acme' }) }\n",
+    );
+    room.write(
+        "postroom.toml",
+        "data_dir = \"data\"\n[tenants.triage]\n[tenants.acme]\ndomains = [\"acme.example\"]\nrules = [\"rules/acme.js\"]\n[mailboxes.all]\ntenant = { by = \"sender\", otherwise = \"triage\" }\nprotocol = \"spool\"\npath = \"spool\"\nrules = [\"rules/first.js\", \"tenant\", \"standard\"]\n",
+    );
+    room.write("a.eml", mail("hello", "world"));
+    room.write("b.eml", mail_from("eve@other.example", "hi", "there", ""));
+    let args = [
+        "rule",
+        "try",
+        "--chain",
+        "--mailbox",
+        "all",
+        "a.eml",
+        "b.eml",
+    ];
+    let output = room.postroom(&args);
+    assert_eq!(output.status.code(), Some(1), "a rule failed");
+    let said = both(&output);
+    for part in [
+        "a.eml:\nticket by rules/acme.js",
+        "client acme by domain, sure",
+        "rules/first.js failed at rules/first.js:1:",
+        "mail.feild does not exist; did you mean mail.field?",
+        "rules/acme.js decided (",
+        "\n\nb.eml:\nticket by standard",
+        "  no client",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+}
+
+#[test]
 fn a_time_on_the_command_line_is_written_as_in_the_configuration() {
     let room = room();
     for text in ["10 m", "1m30s", "PT10M", "10 minutes"] {

@@ -22,12 +22,20 @@ use postroom_rules::rulebook::{self, load_now};
 const MAIL_BYTES: u64 = 256 << 20;
 
 pub fn try_rule(
-    rule: &Path,
-    mails: &[PathBuf],
+    targets: &[PathBuf],
     config: &Path,
     mailbox: Option<&str>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
+    let [rule, mails @ ..] = targets else {
+        bail!("no rule is named");
+    };
+    if mails.is_empty() {
+        bail!(
+            "no mail is named; help: postroom rule try {} MAIL.eml, or `-` for a mail from standard input",
+            rule.display()
+        );
+    }
     let config = mailbox.map(|_| load_readable(config)).transpose()?;
     let terms = match config.as_ref().zip(mailbox) {
         Some((config, mailbox)) => Terms::of_mailbox(config, mailbox, rule)?,
@@ -63,7 +71,7 @@ pub fn try_rule(
 }
 
 /// Reads a mail from a file, or from standard input for `-`.
-fn read_mail(mail: &Path) -> anyhow::Result<Bytes> {
+pub fn read_mail(mail: &Path) -> anyhow::Result<Bytes> {
     if mail == Path::new("-") {
         let mut raw = Vec::new();
         let mut input = std::io::stdin().lock().take(MAIL_BYTES + 1);
@@ -129,7 +137,7 @@ impl Tried<'_> {
 }
 
 /// The tenant's contacts and assets from its files; there are no tickets and alerts.
-struct Listed(Directory);
+pub struct Listed(pub Directory);
 
 impl Lookup for Listed {
     fn ask(&self, question: &Query, most: usize) -> Result<QueryResult, LookupError> {
@@ -138,7 +146,7 @@ impl Lookup for Listed {
     }
 }
 
-fn directory(config: Option<&Config>, tenant: &str) -> anyhow::Result<Directory> {
+pub fn directory(config: Option<&Config>, tenant: &str) -> anyhow::Result<Directory> {
     let configured = config.and_then(|config| Some((config, config.tenant(tenant)?)));
     let Some((config, tenant)) = configured else {
         return Ok(Directory::default());
