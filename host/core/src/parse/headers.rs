@@ -13,6 +13,8 @@ use super::words::decode_words;
 const MOST_SAMPLED: usize = 4096;
 /// How far into the body the charset of the first part is looked for.
 const FIRST_PART: usize = 16 * 1024;
+/// How many multiparts that a header section declares are asked for their boundary.
+const BOUNDARIES_ASKED: usize = 4;
 
 /// One raw header field.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +46,7 @@ pub(crate) struct Fields<'a> {
     /// The boundary of the multipart that a field of the section declares, empty if it states none: its line ends the
     /// section.
     boundary: Option<String>,
+    boundaries_left: usize,
 }
 
 impl<'a> Fields<'a> {
@@ -56,6 +59,7 @@ impl<'a> Fields<'a> {
             ended: false,
             within_multipart: false,
             boundary: None,
+            boundaries_left: BOUNDARIES_ASKED,
         }
     }
 
@@ -85,6 +89,15 @@ impl<'a> Fields<'a> {
     }
 
     fn keep_boundary(&mut self, field: &Field<'_>) {
+        const MULTIPART: &[u8] = b"multipart/";
+        let value = field.value.trim_ascii_start();
+        let declares = value.len() > MULTIPART.len()
+            && value[..MULTIPART.len()].eq_ignore_ascii_case(MULTIPART);
+        // Each field is read once more here, and the charset of its bytes guessed.
+        if !declares || self.boundaries_left == 0 {
+            return;
+        }
+        self.boundaries_left -= 1;
         let content_type = Parameterised::parse(field.value, &mut Repairs::default());
         if content_type.value.starts_with("multipart/") {
             let boundary = content_type.param("boundary").unwrap_or_default();

@@ -160,12 +160,14 @@ fn assemble(
         repairs: repairs.into_vec(),
         over_limit: content.over_limit,
     };
+    // The summary of a calendar is nobody's words, so that it is the reply only once the mail is judged.
+    if !is_summary {
+        message.reply = reply::new_words(&message);
+    }
     classify::judge(&mut message);
-    message.reply = if is_summary {
-        message.text.trim().to_owned()
-    } else {
-        reply::new_words(&message)
-    };
+    if is_summary {
+        message.reply = message.text.trim().to_owned();
+    }
     message
 }
 
