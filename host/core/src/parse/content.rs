@@ -132,8 +132,20 @@ fn roles(leaves: &[Leaf]) -> Vec<Role> {
         let found = candidates().find(|(_, leaf)| {
             leaf.head.content_type() == content_type && !is_attached(leaf) && !leaf.carried
         });
-        if let Some((index, _)) = found {
-            roles[index] = Role::Body;
+        let Some((first, leaf)) = found else {
+            continue;
+        };
+        roles[first] = Role::Body;
+        // Mailers that name each piece of the text say of each that it is shown.
+        let shown = |leaf: &Leaf| {
+            leaf.head.content_type() == "text/plain"
+                && leaf.head.disposition() == Disposition::Inline
+                && !leaf.carried
+        };
+        if shown(leaf) {
+            for (index, _) in candidates().filter(|(_, leaf)| shown(leaf)) {
+                roles[index] = Role::Body;
+            }
         }
     }
     if !leaves.iter().zip(&roles).any(is_body) {

@@ -16,6 +16,9 @@ const FIRST_PART: usize = 16 * 1024;
 /// How many multiparts that a header section declares are asked for their boundary.
 const BOUNDARIES_ASKED: usize = 4;
 
+/// The longest name of a field, in bytes.
+const LONGEST_NAME: usize = 128;
+
 /// One raw header field.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field<'a> {
@@ -116,6 +119,24 @@ impl<'a> Fields<'a> {
             || is_of_mime(&self.raw[next..end])
     }
 
+    /// Returns the name and the position of the colon of a field whose colon stands on the next line, behind blanks: obsolete
+    /// syntax (RFC 5322 section 4.5), with which senders of forged mail hide a field.
+    fn name_above_colon(&self, start: usize, end: usize, next: usize) -> Option<(&'a str, usize)> {
+        if !self.is_continuation(next) {
+            return None;
+        }
+        let (below_end, _) = self.line(next);
+        let below = &self.raw[next..below_end];
+        let colon = next + below.len() - below.trim_ascii_start().len();
+        let name = self.raw[start..end].trim_ascii_end();
+        let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        let found = self.raw.get(colon) == Some(&b':')
+            && colon < below_end
+            && (1..=LONGEST_NAME).contains(&name.len())
+            && name.iter().all(is_name);
+        found.then_some((std::str::from_utf8(name).ok()?, colon - start))
+    }
+
     fn is_continuation(&self, at: usize) -> bool {
         matches!(self.raw.get(at), Some(b' ' | b'\t'))
     }
@@ -141,7 +162,9 @@ impl<'a> Iterator for Fields<'a> {
             if line.starts_with(b"--") && self.ends_section(&line[2..], next) {
                 break;
             }
-            if let Some((name, colon)) = field_name(line) {
+            if let Some((name, colon)) =
+                field_name(line).or_else(|| self.name_above_colon(start, end, next))
+            {
                 let (mut end, mut next) = (end, next);
                 while self.is_continuation(next) {
                     (end, next) = self.line(next);
@@ -347,7 +370,6 @@ pub(crate) fn is_of_mime(line: &[u8]) -> bool {
 
 /// Returns the name and the position of the colon, if the line is the first line of a header.
 fn field_name(line: &[u8]) -> Option<(&str, usize)> {
-    const LONGEST_NAME: usize = 128;
     let colon = memchr(b':', &line[..line.len().min(LONGEST_NAME)])?;
     let name = line[..colon].trim_ascii_end();
     if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {

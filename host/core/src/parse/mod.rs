@@ -357,6 +357,21 @@ pub fn text_of(bytes: &[u8], charset: Option<&str>, most: usize) -> String {
     text
 }
 
+/// Returns whether the text of a mail is the summary of its calendar.
+pub(crate) fn is_calendar_summary(mail: &Message) -> bool {
+    let most = ParseLimits::default().addresses;
+    mail.calendar.is_some()
+        && mail.html.is_none()
+        && mail.attachments.iter().any(|part| {
+            let text = text_of(
+                &part.bytes,
+                part.charset.as_deref(),
+                calendar::CALENDAR_BYTES,
+            );
+            calendar::read(&text, most).is_some_and(|event| event.summary() == mail.text)
+        })
+}
+
 /// Returns the addresses of a header that is not part of a [`Message`].
 pub(crate) fn addresses_of(value: &str) -> Vec<Address> {
     address::addresses(
