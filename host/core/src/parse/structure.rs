@@ -180,7 +180,7 @@ impl<'l> Splitter<'l> {
                         repairs.note(GUESSED);
                         open[outer].boundary = guess;
                         next = lines.next(&open, at);
-                        // A report may quote a mail with its boundary: what stands above it are then the mail's own words.
+                        // A report may quote a mail with its boundary: what stands above it are then the sender's.
                         let above = raw.slice(at..end(&next));
                         if has_words(&above) && self.count(repairs) {
                             self.leaf(Head::default(), above, here, true, repairs);
@@ -629,6 +629,11 @@ fn stray_head(raw: &[u8], at: usize, head: Head, repairs: &mut Repairs) -> (Head
             return (below, body);
         }
     } else if let Some(boundary) = guessed_boundary(window) {
+        let opening = [b"--", boundary.as_slice()].concat();
+        // A text that quotes a mail with its parts is no multipart.
+        if memmem::find(window, &opening).is_some_and(|begins| has_words(&window[..begins])) {
+            return (head, at);
+        }
         let closing = [b"\n--", boundary.as_slice(), b"--"].concat();
         if memmem::find(&raw[from..], &closing).is_some() {
             repairs.note("parts of a mail without Content-Type were split");
