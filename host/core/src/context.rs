@@ -22,8 +22,10 @@ pub struct Client {
 
 named! {
     /// What a client was attributed by.
+    #[derive(Default)]
     ClientEvidence {
         /// The mailbox belongs to the client.
+        #[default]
         Mailbox = "mailbox",
         /// The sender is one of the client's contacts or `addresses`.
         Contact = "contact",
@@ -39,12 +41,6 @@ named! {
         PlusAddress = "plus-address",
         /// The mail belongs to one of the client's tickets.
         Ticket = "ticket",
-    }
-}
-
-impl Default for ClientEvidence {
-    fn default() -> Self {
-        Self::Mailbox
     }
 }
 

@@ -1,3 +1,5 @@
+//! The state of alerts over series of mails.
+
 use super::*;
 use crate::parse;
 

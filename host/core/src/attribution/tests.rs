@@ -1,3 +1,5 @@
+//! Whom a mail is attributed to, by which evidence.
+
 use super::*;
 use crate::parse::parse;
 
@@ -60,7 +62,8 @@ fn a_sender_is_attributed_by_the_narrowest_evidence() {
         ("globex", "twice@home.example", ContactMatch::Exact),
     ]);
     use ClientEvidence::*;
-    let cases: &[(&str, Option<(ClientEvidence, &[&str])>)] = &[
+    type Expected = Option<(ClientEvidence, &'static [&'static str])>;
+    let cases: &[(&str, Expected)] = &[
         ("ann@home.example", Some((Contact, &["acme"]))),
         ("ann+news@home.example", Some((Alias, &["acme"]))),
         ("annie@home.example", Some((Alias, &["acme"]))),

@@ -421,16 +421,23 @@ impl Collector<'_> {
 fn joined(segments: Vec<Segment>, most: usize) -> (String, String) {
     let mut text = String::new();
     let mut html = String::new();
+    // Where the text above begins that a page may repeat.
+    let mut last = 0;
     for segment in segments {
         let Segment {
             plain, html: page, ..
         } = segment;
         if !plain.trim().is_empty() || page.is_empty() {
+            last = text.len();
             append(&mut text, plain);
         } else {
             let derived = html::to_text(&page, most);
             // Careless senders put both forms side by side in a multipart/mixed.
-            if !html::has_same_words(&text, &derived) {
+            let repeats = [&text[..], &text[last..]]
+                .iter()
+                .any(|above| html::has_same_words(above, &derived));
+            if !repeats {
+                last = text.len();
                 append(&mut text, derived);
             }
         }
