@@ -318,8 +318,11 @@ fn of_text(text: &str) -> Vec<Link> {
             let start = (colon + 1)
                 .checked_sub(scheme.len())
                 .filter(|start| *start >= from)?;
+            if !text.get(start..=colon)?.eq_ignore_ascii_case(scheme) {
+                return None;
+            }
             let is_word = text[..start].ends_with(|c: char| c.is_ascii_alphanumeric());
-            (!is_word && text.get(start..=colon)?.eq_ignore_ascii_case(scheme)).then_some(start)
+            (!is_word).then_some(start)
         });
         let Some(start) = start else {
             from = colon + 1;

@@ -132,8 +132,20 @@ fn roles(leaves: &[Leaf]) -> Vec<Role> {
         let found = candidates().find(|(_, leaf)| {
             leaf.head.content_type() == content_type && !is_attached(leaf) && !leaf.carried
         });
-        if let Some((index, _)) = found {
-            roles[index] = Role::Body;
+        let Some((first, leaf)) = found else {
+            continue;
+        };
+        roles[first] = Role::Body;
+        // Mailers that name each piece of the text say of each that it is shown.
+        let shown = |leaf: &Leaf| {
+            leaf.head.content_type() == "text/plain"
+                && leaf.head.disposition() == Disposition::Inline
+                && !leaf.carried
+        };
+        if shown(leaf) {
+            for (index, _) in candidates().filter(|(_, leaf)| shown(leaf)) {
+                roles[index] = Role::Body;
+            }
         }
     }
     if !leaves.iter().zip(&roles).any(is_body) {
@@ -409,16 +421,23 @@ impl Collector<'_> {
 fn joined(segments: Vec<Segment>, most: usize) -> (String, String) {
     let mut text = String::new();
     let mut html = String::new();
+    // Where the text above begins that a page may repeat.
+    let mut last = 0;
     for segment in segments {
         let Segment {
             plain, html: page, ..
         } = segment;
         if !plain.trim().is_empty() || page.is_empty() {
+            last = text.len();
             append(&mut text, plain);
         } else {
             let derived = html::to_text(&page, most);
             // Careless senders put both forms side by side in a multipart/mixed.
-            if !html::has_same_words(&text, &derived) {
+            let repeats = [&text[..], &text[last..]]
+                .iter()
+                .any(|above| html::has_same_words(above, &derived));
+            if !repeats {
+                last = text.len();
                 append(&mut text, derived);
             }
         }

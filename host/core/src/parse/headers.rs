@@ -13,6 +13,11 @@ use super::words::decode_words;
 const MOST_SAMPLED: usize = 4096;
 /// How far into the body the charset of the first part is looked for.
 const FIRST_PART: usize = 16 * 1024;
+/// How many multiparts that a header section declares are asked for their boundary.
+const BOUNDARIES_ASKED: usize = 4;
+
+/// The longest name of a field, in bytes.
+const LONGEST_NAME: usize = 128;
 
 /// One raw header field.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +49,7 @@ pub(crate) struct Fields<'a> {
     /// The boundary of the multipart that a field of the section declares, empty if it states none: its line ends the
     /// section.
     boundary: Option<String>,
+    boundaries_left: usize,
 }
 
 impl<'a> Fields<'a> {
@@ -56,6 +62,7 @@ impl<'a> Fields<'a> {
             ended: false,
             within_multipart: false,
             boundary: None,
+            boundaries_left: BOUNDARIES_ASKED,
         }
     }
 
@@ -85,6 +92,15 @@ impl<'a> Fields<'a> {
     }
 
     fn keep_boundary(&mut self, field: &Field<'_>) {
+        const MULTIPART: &[u8] = b"multipart/";
+        let value = field.value.trim_ascii_start();
+        let declares = value.len() > MULTIPART.len()
+            && value[..MULTIPART.len()].eq_ignore_ascii_case(MULTIPART);
+        // Each field is read once more here, and the charset of its bytes guessed.
+        if !declares || self.boundaries_left == 0 {
+            return;
+        }
+        self.boundaries_left -= 1;
         let content_type = Parameterised::parse(field.value, &mut Repairs::default());
         if content_type.value.starts_with("multipart/") {
             let boundary = content_type.param("boundary").unwrap_or_default();
@@ -101,6 +117,24 @@ impl<'a> Fields<'a> {
         self.within_multipart
             || !boundary.is_empty() && line.starts_with(boundary.as_bytes())
             || is_of_mime(&self.raw[next..end])
+    }
+
+    /// Returns the name and the position of the colon of a field whose colon stands on the next line, behind blanks: obsolete
+    /// syntax (RFC 5322 section 4.5), with which senders of forged mail hide a field.
+    fn name_above_colon(&self, start: usize, end: usize, next: usize) -> Option<(&'a str, usize)> {
+        if !self.is_continuation(next) {
+            return None;
+        }
+        let (below_end, _) = self.line(next);
+        let below = &self.raw[next..below_end];
+        let colon = next + below.len() - below.trim_ascii_start().len();
+        let name = self.raw[start..end].trim_ascii_end();
+        let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        let found = self.raw.get(colon) == Some(&b':')
+            && colon < below_end
+            && (1..=LONGEST_NAME).contains(&name.len())
+            && name.iter().all(is_name);
+        found.then_some((std::str::from_utf8(name).ok()?, colon - start))
     }
 
     fn is_continuation(&self, at: usize) -> bool {
@@ -128,7 +162,9 @@ impl<'a> Iterator for Fields<'a> {
             if line.starts_with(b"--") && self.ends_section(&line[2..], next) {
                 break;
             }
-            if let Some((name, colon)) = field_name(line) {
+            if let Some((name, colon)) =
+                field_name(line).or_else(|| self.name_above_colon(start, end, next))
+            {
                 let (mut end, mut next) = (end, next);
                 while self.is_continuation(next) {
                     (end, next) = self.line(next);
@@ -334,7 +370,6 @@ pub(crate) fn is_of_mime(line: &[u8]) -> bool {
 
 /// Returns the name and the position of the colon, if the line is the first line of a header.
 fn field_name(line: &[u8]) -> Option<(&str, usize)> {
-    const LONGEST_NAME: usize = 128;
     let colon = memchr(b':', &line[..line.len().min(LONGEST_NAME)])?;
     let name = line[..colon].trim_ascii_end();
     if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {

@@ -124,6 +124,13 @@ impl Head {
         self.content_type.is_some()
     }
 
+    /// Returns whether the part is an attached mail, its headers, or a report about it.
+    pub(crate) fn is_of_mail(&self) -> bool {
+        self.content_type
+            .as_ref()
+            .is_some_and(Parameterised::is_of_mail)
+    }
+
     pub(crate) fn set_type(&mut self, content_type: &str) {
         self.content_type = Some(Parameterised::plain(content_type));
     }
@@ -155,9 +162,9 @@ impl Head {
     pub(crate) fn file_name(&self) -> Option<&str> {
         self.file_name
             .as_deref()
-            .filter(|name| !name.is_empty())
+            .filter(|name| !name.trim().is_empty())
             .or_else(|| self.param("name"))
-            .filter(|name| !name.is_empty())
+            .filter(|name| !name.trim().is_empty())
     }
 
     /// Returns the names that the part states in addition to [`Self::file_name`]. Mail programs differ in which one they
@@ -171,7 +178,7 @@ impl Head {
     }
 
     fn keep_names(&mut self, field: &Parameterised, param: &str) {
-        for name in field.all(param).filter(|name| !name.is_empty()) {
+        for name in field.all(param).filter(|name| !name.trim().is_empty()) {
             if self.names.len() < NAMES_MAX && !self.names.iter().any(|held| held == name) {
                 self.names.push(name.to_owned());
             }

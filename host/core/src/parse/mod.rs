@@ -160,12 +160,14 @@ fn assemble(
         repairs: repairs.into_vec(),
         over_limit: content.over_limit,
     };
+    // The summary of a calendar is nobody's words, so that it is the reply only once the mail is judged.
+    if !is_summary {
+        message.reply = reply::new_words(&message);
+    }
     classify::judge(&mut message);
-    message.reply = if is_summary {
-        message.text.trim().to_owned()
-    } else {
-        reply::new_words(&message)
-    };
+    if is_summary {
+        message.reply = message.text.trim().to_owned();
+    }
     message
 }
 
@@ -353,6 +355,21 @@ pub fn text_of(bytes: &[u8], charset: Option<&str>, most: usize) -> String {
     );
     decode::cut(&mut text, most);
     text
+}
+
+/// Returns whether the text of a mail is the summary of its calendar.
+pub(crate) fn is_calendar_summary(mail: &Message) -> bool {
+    let most = ParseLimits::default().addresses;
+    mail.calendar.is_some()
+        && mail.html.is_none()
+        && mail.attachments.iter().any(|part| {
+            let text = text_of(
+                &part.bytes,
+                part.charset.as_deref(),
+                calendar::CALENDAR_BYTES,
+            );
+            calendar::read(&text, most).is_some_and(|event| event.summary() == mail.text)
+        })
 }
 
 /// Returns the addresses of a header that is not part of a [`Message`].

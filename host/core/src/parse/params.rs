@@ -81,13 +81,18 @@ impl Parameterised {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Returns whether this Content-Type is that of an attached mail, of its headers, or of a report about it.
+    pub(crate) fn is_of_mail(&self) -> bool {
+        self.value.starts_with("message/") || self.value == "text/rfc822-headers"
+    }
+
     /// Returns whether this Content-Type tells more of the same part than an earlier one: the earlier names no type, or lacks
     /// the boundary or the charset that this one has.
     pub(crate) fn tells_more_than(&self, earlier: &Self) -> bool {
         let splits =
             |it: &Self| it.value.starts_with("multipart/") && it.param("boundary").is_some();
         let charset = |it: &Self| it.param("charset").is_some();
-        if !self.value.contains('/') {
+        if !self.value.contains('/') || earlier.is_of_mail() {
             return false;
         }
         !earlier.value.contains('/')
@@ -253,7 +258,7 @@ impl<'a> Iterator for Pairs<'a> {
                     (Cow::Borrowed(value[..end].trim_end()), &value[end..])
                 }
                 None => {
-                    let end = value_end(value);
+                    let end = value_end(value, name == "boundary");
                     (Cow::Borrowed(value[..end].trim_end()), &value[end..])
                 }
             };
@@ -270,13 +275,15 @@ fn is_file_name(name: &str) -> bool {
     matches!(name, "name" | "filename")
 }
 
-/// Returns the end of a value without quotes: a `;`, a comment, or a blank before another parameter.
-fn value_end(value: &str) -> usize {
+/// Returns the end of a value without quotes: a `;`, a comment, or a blank before another parameter. Boundaries hold
+/// parentheses (RFC 2046 section 5.1.1), so that only a blank before one begins a comment there.
+fn value_end(value: &str, is_boundary: bool) -> usize {
     let mut at = 0;
     while let Some(found) = value[at..].find([';', ' ', '\t', '(']) {
         let end = at + found;
         match value.as_bytes()[end] {
             b' ' | b'\t' if !begins_parameter(&value[end..]) => at = end + blanks(&value[end..]),
+            b'(' if is_boundary && !value[..end].ends_with([' ', '\t']) => at = end + 1,
             _ => return end,
         }
     }

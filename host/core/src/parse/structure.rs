@@ -8,7 +8,7 @@ use memchr::{memchr, memmem};
 
 use super::ParseLimits;
 use super::decode::TransferEncoding;
-use super::headers::{Fields, is_of_mime};
+use super::headers::{Field, Fields, is_of_mime};
 use super::mime::{Head, LONGEST_BOUNDARY, Leaf, Within};
 use super::repairs::Repairs;
 use super::{smime, tnef};
@@ -22,6 +22,11 @@ const OPENABLE_BYTES: usize = 1024 * 1024;
 const RTF_BYTES: usize = 4 * 1024 * 1024;
 /// How far below the headers MIME headers are looked for that a blank line cut off.
 const STRAY_BYTES: usize = 2048;
+
+/// The longest text about MIME that mailers write above the first part.
+const NOTICE_BYTES: usize = 300;
+/// How many fields of a mail or a report stand among a part's headers if a blank line is missing.
+const ATTACHED_NAMES: usize = 2;
 
 const NO_BOUNDARY: &str = "a multipart without its boundary was read as text";
 const GUESSED: &str = "the boundary of a multipart was guessed from its lines";
@@ -175,6 +180,11 @@ impl<'l> Splitter<'l> {
                         repairs.note(GUESSED);
                         open[outer].boundary = guess;
                         next = lines.next(&open, at);
+                        // A report may quote a mail with its boundary: what stands above it are then the sender's.
+                        let above = raw.slice(at..end(&next));
+                        if has_words(&above) && self.count(repairs) {
+                            self.leaf(Head::default(), above, here, true, repairs);
+                        }
                     } else {
                         open.pop();
                         repairs.note(NO_BOUNDARY);
@@ -496,13 +506,67 @@ fn own(next: &Option<Delimiter>, level: usize) -> bool {
 fn part_head(raw: &[u8], at: usize, digest: bool, repairs: &mut Repairs) -> (Head, usize) {
     let mut head = Head::default();
     let mut fields = Fields::of_part(raw, at);
+    let mut inner = None;
+    let mut names = 0;
     for field in fields.by_ref() {
-        head.read(&field, repairs);
+        if inner.is_none() && head.is_of_mail() && is_of_attached(&field) {
+            inner = Some(field.at);
+        }
+        match inner {
+            Some(_) => names += usize::from(is_of_attached(&field)),
+            None => head.read(&field, repairs),
+        }
+    }
+    // The blank line below the part's own headers is missing, so that those of the attached mail followed at once.
+    if let Some(inner) = inner
+        && names >= ATTACHED_NAMES
+        && !Fields::of_mail(raw, fields.at)
+            .next()
+            .is_some_and(|field| is_of_attached(&field) && !is_of_report(&field))
+    {
+        repairs.note("an attached mail directly below the headers of its part was split from them");
+        return (head, inner);
     }
     if digest && !head.states_type() {
         head.set_type("message/rfc822");
     }
     (head, fields.at)
+}
+
+/// Returns whether a field belongs to a mail or to a report about it, and not to a part.
+fn is_of_attached(field: &Field<'_>) -> bool {
+    const NAMES: &[&str] = &[
+        "Date",
+        "From",
+        "Message-ID",
+        "Received",
+        "Return-Path",
+        "Subject",
+        "To",
+    ];
+    is_of_report(field) || NAMES.iter().any(|name| field.is(name))
+}
+
+/// Returns whether a field is one of a report on a mail (RFC 3464, RFC 8098).
+fn is_of_report(field: &Field<'_>) -> bool {
+    const NAMES: &[&str] = &[
+        "Action",
+        "Arrival-Date",
+        "Disposition",
+        "Final-Recipient",
+        "Original-Recipient",
+        "Reporting-MTA",
+        "Reporting-UA",
+        "Status",
+    ];
+    NAMES.iter().any(|name| field.is(name))
+}
+
+/// Returns whether the text above a guessed boundary is more than the notice of old mailers about MIME.
+fn has_words(above: &[u8]) -> bool {
+    let head = above[..above.len().min(NOTICE_BYTES)].to_ascii_lowercase();
+    !above.trim_ascii().is_empty()
+        && (above.len() > NOTICE_BYTES || memmem::find(&head, b"mime").is_none())
 }
 
 fn decoded(head: &Head, body: &Bytes, repairs: &mut Repairs) -> Bytes {
@@ -565,6 +629,11 @@ fn stray_head(raw: &[u8], at: usize, head: Head, repairs: &mut Repairs) -> (Head
             return (below, body);
         }
     } else if let Some(boundary) = guessed_boundary(window) {
+        let opening = [b"--", boundary.as_slice()].concat();
+        // A text that quotes a mail with its parts is no multipart.
+        if memmem::find(window, &opening).is_some_and(|begins| has_words(&window[..begins])) {
+            return (head, at);
+        }
         let closing = [b"\n--", boundary.as_slice(), b"--"].concat();
         if memmem::find(&raw[from..], &closing).is_some() {
             repairs.note("parts of a mail without Content-Type were split");

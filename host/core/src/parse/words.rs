@@ -224,6 +224,12 @@ fn joined(run: &[Word<'_>], repairs: &mut Repairs) -> Option<(Vec<u8>, bool)> {
 }
 
 fn decode_base64(data: &str, out: &mut Vec<u8>, repairs: &mut Repairs) {
+    // Blanks come from folding within the word; in a part they would say that it is no base64.
+    let data: Cow<'_, str> = if data.contains(char::is_whitespace) {
+        Cow::Owned(data.split_whitespace().collect())
+    } else {
+        Cow::Borrowed(data)
+    };
     let decoded = decode::TransferEncoding::Base64.decode(data.as_bytes(), repairs);
     out.extend_from_slice(&decoded);
 }

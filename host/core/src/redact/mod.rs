@@ -126,6 +126,8 @@ const PARTICLES: &[&str] = &[
     "ag", "bv", "da", "de", "del", "der", "di", "dr", "du", "gmbh", "inc", "la", "le", "llc",
     "ltd", "mr", "mrs", "ms", "van", "via", "von",
 ];
+/// Properties of a calendar that only hold times.
+const TIMES: &[&str] = &["DTEND", "DTSTAMP", "DTSTART", "DURATION", "RECURRENCE-ID"];
 /// A shorter part of a name is replaced in the address headers only.
 const SHORTEST_NAME: usize = 3;
 /// A shorter secret, or one without a digit, is replaced after its label only.
@@ -234,7 +236,10 @@ impl Redactor {
         });
         let mut bodies = Vec::new();
         let only_html = derived || mail.text.is_empty() && mail.html.is_some();
-        if !only_html {
+        if parse::is_calendar_summary(mail) {
+            // It is made again of the calendar.
+            bodies.push(Part::text("plain", String::new()));
+        } else if !only_html {
             bodies.push(Part::text("plain", self.text(&mail.text)));
         }
         if let Some(html) = &mail.html {
@@ -282,12 +287,12 @@ impl Redactor {
                 // Folded anywhere, even inside an address.
                 text = text.replace("\n ", "").replace("\n\t", "");
             }
-            let is_html = matches!(kind, "text/html" | "application/xhtml+xml");
-            match is_html {
-                true => self.html(&text),
-                false => self.text(&text),
-            }
-            .into_bytes()
+            let redacted = match kind {
+                "text/html" | "application/xhtml+xml" => self.html(&text),
+                "text/calendar" => self.calendar(&text),
+                _ => self.text(&text),
+            };
+            redacted.into_bytes()
         } else {
             FILLER
                 .iter()
@@ -306,6 +311,18 @@ impl Redactor {
                 .map(|id| self.stand_ins.message_id(id)),
             content,
         }
+    }
+
+    /// Redacts a calendar but for its times, which look like numbers: without them it is no event.
+    fn calendar(&mut self, text: &str) -> String {
+        let lines =
+            text.split('\n').map(
+                |line| match TIMES.iter().any(|name| line.starts_with(name)) {
+                    true => line.to_owned(),
+                    false => self.text(line),
+                },
+            );
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn address(&mut self, address: &Address) -> String {

@@ -118,7 +118,9 @@ fn shared_head(line: &str) -> Option<usize> {
         .take(DAY_BYTES)
         .any(|b| b.is_ascii_digit());
     let head = head.trim_end_matches(['-', ' ']);
-    let is_words = !head.is_empty() && !head.contains(['@', '<']) && !head.contains(is_digit);
+    let is_words = head.contains(char::is_alphanumeric)
+        && !head.contains(['@', '<'])
+        && !head.contains(is_digit);
     (day && is_words && Stamp::of(rest).is_date()).then_some(head.len())
 }
 

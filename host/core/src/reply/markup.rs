@@ -338,7 +338,9 @@ fn mark(html: &str, name: usize, tag: Tag<'_>) -> Option<Mark> {
             }
             _ if key.eq_ignore_ascii_case("class") => {
                 rest |= REST_CLASSES.iter().any(|it| value.contains(it));
-                quote |= QUOTE_CLASSES.iter().any(|it| value.contains(it));
+                // What Gmail's button for quotes makes; a history has a division around it.
+                let own = tag.is("blockquote") && value.trim() == "gmail_quote";
+                quote |= !own && QUOTE_CLASSES.iter().any(|it| value.contains(it));
             }
             _ if key.eq_ignore_ascii_case("type") => {
                 quote |= tag.is("blockquote") && value == "cite"
@@ -360,6 +362,15 @@ fn mark(html: &str, name: usize, tag: Tag<'_>) -> Option<Mark> {
         (false, true) => Some(Mark::Element),
         (false, false) => None,
     }
+}
+
+/// Returns whether a page has quotes that the sender made with Gmail's button, and none that Gmail made of the history.
+pub(super) fn has_own_quotes(html: &str) -> bool {
+    let has = |words: &str| memmem::find(html.as_bytes(), words.as_bytes()).is_some();
+    has("<blockquote class=\"gmail_quote\"")
+        && !has("<div class=\"gmail_quote")
+        && !has("gmail_attr")
+        && !has("gmail_extra")
 }
 
 /// Returns the source of a tag's attributes, at most [`TAG_BYTES`] of it.

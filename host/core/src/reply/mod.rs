@@ -47,7 +47,7 @@ pub fn new_words(message: &Message) -> String {
 /// Returns the new text of a plain text without headers. `is_reply` means that it answers another mail.
 pub fn new_words_of_text(text: &str, is_reply: bool) -> String {
     let lines = Lines::of(text);
-    let kept = kept(&lines, is_reply, &People::default(), None, None);
+    let kept = kept(&lines, is_reply, &People::default(), None, false, None);
     joined(&lines, &kept)
 }
 
@@ -70,7 +70,12 @@ fn extract(message: &Message, old: Option<&[bool]>) -> String {
         Some(html) if is_reply => markup::boundary(html, &lines),
         _ => None,
     };
-    joined(&lines, &kept(&lines, is_reply, &people, boundary, old))
+    let own_quotes =
+        boundary.is_none() && message.html.as_deref().is_some_and(markup::has_own_quotes);
+    joined(
+        &lines,
+        &kept(&lines, is_reply, &people, boundary, own_quotes, old),
+    )
 }
 
 /// Returns whether `VS:` means a forward, by the language of the first header block; `None` without a block. A block whose
@@ -140,6 +145,7 @@ fn kept(
     is_reply: bool,
     people: &People<'_>,
     boundary: Option<usize>,
+    own_quotes: bool,
     old: Option<&[bool]>,
 ) -> Kept {
     let mut reader = Reader {
@@ -147,6 +153,7 @@ fn kept(
         people,
         is_reply,
         boundary,
+        own_quotes,
         old,
         parts: Vec::with_capacity(lines.len()),
         words: 0,
@@ -315,6 +322,8 @@ struct Reader<'r, 'a> {
     is_reply: bool,
     /// The line from which the mailer's HTML marks the text as quoted.
     boundary: Option<usize>,
+    /// Whether the sender made the quotes of the HTML, so that only those below an attribution are history.
+    own_quotes: bool,
     old: Option<&'r [bool]>,
     parts: Vec<Part>,
     /// How many lines are the sender's words so far.
@@ -330,6 +339,7 @@ impl Reader<'_, '_> {
         // Quotes at the end count as history even without an attribution.
         let mut trailing = lines.len();
         while self.is_reply
+            && !self.own_quotes
             && trailing > 0
             && (lines.is_quoted(trailing - 1) || lines.get(trailing - 1).is_empty())
         {

@@ -231,6 +231,25 @@ fn repeated_beginnings_without_ends() {
 
 /// 25 MB whose bytes mean nothing in their charset, or keep a decoder or the detector busy.
 #[test]
+fn repairs_of_structure() {
+    const BYTES: usize = 25 * 1024 * 1024;
+    for piece in ["X-a\n :b\n", "X-a\n b\n", "X-a\n \n :b\n", "X-a\n"] {
+        soon(&format!("{piece:?}"), piece.repeat(BYTES / piece.len()));
+    }
+    for part in [
+        "Content-Type: message/rfc822\nFrom: a\nTo: b\n\nc: d\n e\n",
+        "Content-Type: message/delivery-status\nAction: a\nStatus: b\n",
+        "Content-Type: text/html\n\n<p>a b c\n",
+        "Content-Disposition: inline; filename=a\n\na\n",
+        "Content-Type: multipart/mixed; boundary=c\n\nwords\n--d\nContent-Type: a/b\n\n",
+    ] {
+        let raw = with_head("multipart/mixed; boundary=b", "");
+        let part = format!("--b\n{part}");
+        soon(&format!("{part:?}"), raw + &part.repeat(BYTES / part.len()));
+    }
+}
+
+#[test]
 fn charsets_of_nothing() {
     const BYTES: usize = 25 * 1024 * 1024;
     let body = |label: &str, piece: &[u8]| {
@@ -265,6 +284,7 @@ fn charsets_of_nothing() {
     for piece in [
         b"Content-Disposition: attachment; filename=\xff\x81\x8d".as_slice(),
         b"Content-Type: a/b; name=\xe4\xb8; x=\xe5\xe6",
+        b"Content-Type: multipart/a; name=\xe4\xb8; x=\xe5\xe6",
     ] {
         let field = [piece, &b"\xfe\x90\x8f ".repeat(2000), b"\r\n"].concat();
         let part = [b"--b\r\n".as_slice(), &field, b"\r\nx\r\n"].concat();

@@ -6,7 +6,6 @@ mod charsets;
 mod classification;
 mod corpus;
 mod decisions;
-mod figures;
 mod headers;
 mod hostile;
 mod layouts;

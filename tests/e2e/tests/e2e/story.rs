@@ -46,16 +46,16 @@ fn one_mail_is_told_from_its_reading_to_its_outcome() {
     for which in ["T-1", "t-1", "<1@acme.example>", "1@acme.example"] {
         let story = room.ok(&["decisions", "show", which]);
         for part in [
-            "from        ann@acme.example",
-            "subject     Printer jams",
-            "classified  person: ",
-            "client      acme by ",
-            "thread      none",
-            "rule        rules/first.js passed (",
-            "            standard decided (",
-            "log         rules/first.js: info: seen Printer jams",
-            "outcome     ticket T-1 by standard",
-            "action      ticket  ",
+            "from         ann@acme.example",
+            "subject      Printer jams",
+            "classified   person: ",
+            "client       acme by ",
+            "thread       none",
+            "rule         rules/first.js passed (",
+            "             standard decided (",
+            "log          rules/first.js: info: seen Printer jams",
+            "outcome      ticket T-1 by standard",
+            "action       ticket  ",
         ] {
             assert!(story.contains(part), "{which}: {part:?} is not in\n{story}");
         }
@@ -138,12 +138,12 @@ fn a_mail_released_from_quarantine_becomes_a_ticket_while_the_service_runs() {
     assert!(wait_for(PATIENCE, is_ticket), "{}", room.log());
     let story = room.ok(&["decisions", "show", &id]);
     assert!(
-        story.contains("before      quarantined by rules/first.js"),
+        story.contains("before       quarantined by rules/first.js"),
         "{story}"
     );
     assert!(story.contains("(a customer)"), "{story}");
     assert!(
-        story.contains("refused     quarantine: a person released"),
+        story.contains("refused      quarantine: a person released"),
         "{story}"
     );
     room.assert_balanced(3);

@@ -54,7 +54,7 @@ fn for_people(
             let sure = if client.sure { "sure" } else { "unsure" };
             let evidence = client.evidence;
             lines.fact("client", format!("{} by {evidence}, {sure}", client.name));
-            if !client.candidates.is_empty() {
+            if client.candidates.len() > 1 {
                 lines.fact("", format!("candidates: {}", client.candidates.join(", ")));
             }
         }

@@ -279,7 +279,10 @@ fn case_name(subject: &str) -> String {
     let words = subject.split(|c: char| !c.is_alphanumeric());
     let mut name = String::new();
     for word in words.filter(|word| !word.is_empty()) {
-        let is_name = word.starts_with(char::is_uppercase) && !name.is_empty();
+        let is_stand_in = word
+            .strip_prefix("Name")
+            .is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
+        let is_name = word.starts_with(char::is_uppercase) && !name.is_empty() && !is_stand_in;
         if is_name || name.chars().count() + word.chars().count() > NAME_CHARS {
             continue;
         }
@@ -310,6 +313,7 @@ mod tests {
                 "backup-nightly-of-srv-fin01-failed",
             ),
             ("Re: printer", "re-printer"),
+            ("Printer of Name1", "printer-of-name1"),
             ("", ""),
             ("?!", ""),
         ] {

@@ -7,5 +7,5 @@ export function decide(mail, ctx) {
     console.log(`hardware: ${mail.subject}`);
     return ticket({ queue: "Hardware" });
   }
-  return pass(mail.nothing.there);
+  return pass(mail.subject.nothing.there);
 }
