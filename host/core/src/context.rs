@@ -24,7 +24,6 @@ named! {
     /// The evidence for a client.
     ClientEvidence {
         /// The mailbox belongs to the client.
-        #[default]
         Mailbox = "mailbox",
         /// The sender is one of the client's contacts or `addresses`.
         Contact = "contact",

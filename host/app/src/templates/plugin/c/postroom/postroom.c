@@ -466,21 +466,29 @@ void __wasm_export_exports_postroom_decide_post_return(uint8_t * arg0) {
                       break;
                     }
                   }
-                  size_t len9 = *((size_t*) (base + (8+13*sizeof(void*))));
-                  if (len9 > 0) {
-                    uint8_t *ptr10 = *((uint8_t **) (base + (8+12*sizeof(void*))));
-                    for (size_t i11 = 0; i11 < len9; i11++) {
-                      uint8_t *base = ptr10 + i11 * (2*sizeof(void*));
-                      (void) base;
-                      if ((*((size_t*) (base + sizeof(void*)))) > 0) {
-                        free(*((uint8_t **) (base + 0)));
-                      }
+                  switch ((int32_t) (int32_t) *((uint8_t*) (base + (8+12*sizeof(void*))))) {
+                    case 0: {
+                      break;
                     }
-                    free(ptr10);
+                    case 1: {
+                      size_t len9 = *((size_t*) (base + (8+14*sizeof(void*))));
+                      if (len9 > 0) {
+                        uint8_t *ptr10 = *((uint8_t **) (base + (8+13*sizeof(void*))));
+                        for (size_t i11 = 0; i11 < len9; i11++) {
+                          uint8_t *base = ptr10 + i11 * (2*sizeof(void*));
+                          (void) base;
+                          if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+                            free(*((uint8_t **) (base + 0)));
+                          }
+                        }
+                        free(ptr10);
+                      }
+                      break;
+                    }
                   }
-                  size_t len12 = *((size_t*) (base + (8+15*sizeof(void*))));
+                  size_t len12 = *((size_t*) (base + (8+16*sizeof(void*))));
                   if (len12 > 0) {
-                    uint8_t *ptr13 = *((uint8_t **) (base + (8+14*sizeof(void*))));
+                    uint8_t *ptr13 = *((uint8_t **) (base + (8+15*sizeof(void*))));
                     for (size_t i14 = 0; i14 < len12; i14++) {
                       uint8_t *base = ptr13 + i14 * (8+4*sizeof(void*));
                       (void) base;
@@ -859,12 +867,18 @@ void postroom_plugin_types_alert_free(postroom_plugin_types_alert_t *ptr) {
   postroom_plugin_types_list_tuple2_string_value_free(&ptr->fields);
 }
 
+void postroom_option_list_string_free(postroom_option_list_string_t *ptr) {
+  if (ptr->is_some) {
+    postroom_list_string_free(&ptr->val);
+  }
+}
+
 void postroom_plugin_types_update_free(postroom_plugin_types_update_t *ptr) {
   postroom_option_string_free(&ptr->ticket);
   postroom_option_string_free(&ptr->priority);
   postroom_option_string_free(&ptr->queue);
   postroom_option_string_free(&ptr->status);
-  postroom_list_string_free(&ptr->tags);
+  postroom_option_list_string_free(&ptr->tags);
   postroom_plugin_types_list_tuple2_string_value_free(&ptr->fields);
 }
 
@@ -2356,14 +2370,14 @@ uint8_t * __wasm_export_exports_postroom_decide(uint8_t * arg) {
   free(arg);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   if ((ret).is_err) {
-    const postroom_failure_t *payload64 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
-    *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload64).message).len;
-    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload64).message).ptr;
-    if (((*payload64).location).is_some) {
-      const postroom_string_t *payload66 = &((*payload64).location).val;
+    const postroom_failure_t *payload66 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload66).message).len;
+    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload66).message).ptr;
+    if (((*payload66).location).is_some) {
+      const postroom_string_t *payload68 = &((*payload66).location).val;
       *((int8_t*)(ptr + (3*sizeof(void*)))) = 1;
-      *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload66).len;
-      *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload66).ptr;
+      *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload68).len;
+      *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload68).ptr;
     } else {
       *((int8_t*)(ptr + (3*sizeof(void*)))) = 0;
     }

@@ -365,6 +365,11 @@ typedef struct postroom_plugin_types_alert_t {
   postroom_plugin_types_list_tuple2_string_value_t   fields;
 } postroom_plugin_types_alert_t;
 
+typedef struct {
+  bool is_some;
+  postroom_list_string_t val;
+} postroom_option_list_string_t;
+
 // A change of a ticket; what is omitted stays. Without `ticket` it is the ticket of the context's thread.
 typedef struct postroom_plugin_types_update_t {
   postroom_option_string_t   ticket;
@@ -372,9 +377,9 @@ typedef struct postroom_plugin_types_update_t {
   postroom_option_string_t   queue;
   // `open`, `pending` or `closed`.
   postroom_option_string_t   status;
-  // Added to the ticket's tags.
-  postroom_list_string_t   tags;
-  // Set on the ticket; its other fields stay.
+  // Replaces the ticket's tags.
+  postroom_option_list_string_t   tags;
+  // Replaces the fields of these names; the others stay.
   postroom_plugin_types_list_tuple2_string_value_t   fields;
 } postroom_plugin_types_update_t;
 
@@ -839,6 +844,8 @@ void postroom_plugin_types_ticket_free(postroom_plugin_types_ticket_t *ptr);
 void postroom_plugin_types_note_free(postroom_plugin_types_note_t *ptr);
 
 void postroom_plugin_types_alert_free(postroom_plugin_types_alert_t *ptr);
+
+void postroom_option_list_string_free(postroom_option_list_string_t *ptr);
 
 void postroom_plugin_types_update_free(postroom_plugin_types_update_t *ptr);
 
