@@ -310,7 +310,12 @@ impl Staff {
 /// Returns whether the sender of a mail is a technician, as far as the trusted boundary does not deny it.
 pub fn is_staff(staff: &Staff, mail: &Message) -> bool {
     let from = mail.from.as_ref();
-    !mail.authentication.disowns_sender() && from.is_some_and(|from| staff.has(&from.email))
+    // From alone proves nothing: where servers vouch for senders, they must vouch for technicians.
+    let is_proven = match mail.is_authenticated {
+        true => mail.authentication.confirms_sender(),
+        false => !mail.authentication.disowns_sender(),
+    };
+    is_proven && from.is_some_and(|from| staff.has(&from.email))
 }
 
 /// Returns an address in one spelling, with its tag.

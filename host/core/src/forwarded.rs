@@ -159,6 +159,7 @@ fn original(found: &Block, text: String, outer: &Message) -> Message {
         calendar: None,
         null_sender: false,
         authentication: Authentication::UNKNOWN,
+        is_authenticated: false,
         repairs: Vec::new(),
         over_limit: None,
         text,

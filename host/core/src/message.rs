@@ -200,6 +200,8 @@ pub struct Message {
     /// True if the mail was sent with a null return path (`Return-Path: <>`).
     pub null_sender: bool,
     pub authentication: Authentication,
+    /// Whether servers are configured whose verdicts on senders are believed.
+    pub is_authenticated: bool,
     /// One short sentence for each thing that had to be repaired.
     pub repairs: Vec<String>,
     /// Set if parts are missing here because the mail has too many, or nests them too deeply.

@@ -418,7 +418,8 @@ fn first_copy(
     message: &Message,
     marks: &[ContentHash],
 ) -> Result<Option<DecisionId>, StoreError> {
-    if marks.is_empty() {
+    // A person who has a mail decided again wants it, whatever it is a copy of.
+    if marks.is_empty() || mail.repetition > 0 {
         return Ok(None);
     }
     let confirmed = message.authentication.confirms_sender();

@@ -255,6 +255,7 @@ impl Intake {
                 journalled.truncate(admitted);
             }
             let mut resuming = false;
+            self.adopt().await?;
             if self.held
                 && journalled.is_empty()
                 && (self.crowded
@@ -363,7 +364,11 @@ impl Intake {
             let source = ready(&mut self.source)?;
             tokio::select! {
                 news = wait_for_news(source, mailbox.session, wait) => news?,
-                changed = self.again.changed() => self.held |= changed.is_ok(),
+                changed = self.again.changed() => {
+                    self.held |= changed.is_ok();
+                    // The mail may be from a time when the mailbox was another tenant's.
+                    self.adopted = false;
+                }
                 () = self.stop.cancelled() => {}
             }
         }

@@ -202,7 +202,11 @@ fn refuse_what_is_not_granted(ctx: &Ctx<'_>, kind: &str) -> Result<()> {
     if MAIL.get().is_none() || engine::granted(kind) {
         return Ok(());
     }
-    let message = TENANT.with_borrow(|tenant| format!("{kind} is not granted to tenant {tenant}"));
+    let what = match kind {
+        "decline" => "reply, which decline needs,",
+        kind => kind,
+    };
+    let message = TENANT.with_borrow(|tenant| format!("{what} is not granted to tenant {tenant}"));
     Err(Exception::throw_message(ctx, &message))
 }
 

@@ -72,6 +72,11 @@ impl<'a> Boundary<'a> {
         }
     }
 
+    /// Returns whether any server is trusted.
+    pub(crate) fn is_configured(&self) -> bool {
+        !self.trusted.is_empty()
+    }
+
     pub(crate) fn said(&self) -> Authentication {
         Authentication {
             spf: self.spf.unwrap_or(AuthVerdict::None),

@@ -138,6 +138,7 @@ fn assemble(
     let is_summary = content.is_summary;
     let mut message = Message {
         authentication: boundary.said(),
+        is_authenticated: boundary.is_configured(),
         reply: String::new(),
         date: top.date.take(),
         references,

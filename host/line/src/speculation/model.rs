@@ -192,6 +192,7 @@ fn mail(number: u64, habits: &Habits, random: &mut Random) -> PendingMail {
     text += &format!("\r\n{}\r\n", random.next());
     PendingMail {
         released: false,
+        repetition: 0,
         id: JournalId(number as i64),
         message_id: format!("{number}@mails.example"),
         received_ms: 0,

@@ -190,6 +190,8 @@ pub struct PendingMail {
     pub received_ms: i64,
     /// How often the line failed on it.
     pub attempts: u32,
+    /// How often a person had it decided again.
+    pub repetition: u32,
     /// Whether a person released it from quarantine: limits and rules do not put it back there.
     pub released: bool,
     pub whole: bool,

@@ -163,7 +163,11 @@ fn write(
         effects.ticket,
         origin.now_ms,
     ))?;
+    let provenance = &decision.provenance;
+    let is_client = provenance.client.as_ref().is_some_and(|it| it.sure);
+    let takes_part = decision.thread.as_ref().is_some_and(|it| it.authorised);
     let mut desk = Desk {
+        knows_sender: is_client || provenance.staff || takes_part,
         conn,
         installation,
         journal,
@@ -194,6 +198,9 @@ fn write(
          ON CONFLICT DO UPDATE SET record = excluded.record",
     )?
     .execute((journal, serde_json::to_string(&record)?))?;
+    if mail.repetition > 0 {
+        copies::forget(conn, tenant, journal, &facts.copy_marks)?;
+    }
     if hides_copies(decision.outcome) && !mail.old {
         let (marks, confirmed) = (&facts.copy_marks, facts.confirmed);
         copies::remember(conn, tenant, journal, marks, confirmed, mail.received_ms)?;
@@ -213,7 +220,7 @@ fn copied(
     conclusion: &Conclusion,
     facts: &MailFacts,
 ) -> Result<Option<Conclusion>, StoreError> {
-    if facts.copy_marks.is_empty() {
+    if facts.copy_marks.is_empty() || mail.repetition > 0 {
         return Ok(None);
     }
     let first = copies::first(
@@ -336,6 +343,8 @@ struct Desk<'a> {
     /// Whether the items of this mail are delivered.
     is_delivered: bool,
     facts: &'a MailFacts,
+    /// Whether the sender is the client's, staff, or takes part in the ticket.
+    knows_sender: bool,
     /// The rows of the tickets that the mail opened or added a note to.
     ticket_rows: HashMap<i64, i64>,
 }
@@ -491,7 +500,11 @@ impl Desk<'_> {
     }
 
     fn note_foreign_numbers(&self, ticket: i64) -> Result<(), StoreError> {
-        let numbers = &self.facts.foreign_numbers;
+        // A stranger's number would lead the client's next mail to the stranger's ticket.
+        let numbers = match self.knows_sender {
+            true => &self.facts.foreign_numbers[..],
+            false => &[],
+        };
         items::note_foreign_numbers(self.conn, self.origin.tenant, ticket, numbers)
     }
 

@@ -49,6 +49,21 @@ pub(super) fn first(
     Ok(None)
 }
 
+/// Forgets the marks of a mail that is decided again.
+pub(super) fn forget(
+    conn: &Connection,
+    tenant: i64,
+    journal: JournalId,
+    marks: &[ContentHash],
+) -> Result<(), StoreError> {
+    let mut delete = conn
+        .prepare_cached("DELETE FROM mail_copy WHERE tenant = ?1 AND mark = ?2 AND journal = ?3")?;
+    for mark in marks {
+        delete.execute((tenant, &mark.0, journal))?;
+    }
+    Ok(())
+}
+
 /// Remembers the marks of a mail, and forgets those of earlier ones.
 pub(super) fn remember(
     conn: &Connection,

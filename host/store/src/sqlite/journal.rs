@@ -71,7 +71,7 @@ impl SqliteReader {
     ) -> Result<Vec<PendingMail>, StoreError> {
         self.with(|conn| {
             let mut statement = conn.prepare_cached(
-                "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes, p.released
+                "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes, p.released, j.repetition
                  FROM mailbox m JOIN pending p ON p.mailbox = m.id JOIN journal j ON j.id = p.journal
                       JOIN raw r ON r.journal = j.id
                  WHERE m.name = ?1 ORDER BY p.journal LIMIT ?2",
@@ -116,7 +116,7 @@ impl SqliteReader {
         self.with(|conn| {
             Ok(conn
                 .prepare_cached(
-                    "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes, p.released
+                    "SELECT j.id, j.message_id, j.received_ms, p.attempts, j.whole, j.size, r.bytes, p.released, j.repetition
                      FROM journal j JOIN pending p ON p.mailbox = j.mailbox AND p.journal = j.id
                           JOIN raw r ON r.journal = j.id
                      WHERE j.id = ?1",
@@ -148,6 +148,7 @@ fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingMail> {
         size: row.get::<_, i64>(5)?.unsigned_abs(),
         bytes: Bytes::from(row.get::<_, Vec<u8>>(6)?),
         released: row.get(7)?,
+        repetition: row.get(8)?,
     })
 }
 
@@ -336,6 +337,7 @@ fn write_mail(
         received_ms,
         attempts: 0,
         released: false,
+        repetition: 0,
         whole: mail.whole,
         size: mail.size,
         bytes: mail.bytes,

@@ -64,7 +64,9 @@ fn purge_step(
             "DELETE FROM raw WHERE journal > ?1 AND journal <= ?2
                 AND EXISTS (SELECT 1 FROM journal j JOIN decision d ON d.journal = j.id
                             WHERE j.id = raw.journal AND j.received_ms < ?4 AND d.outcome <> ?3)
-                AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.decision = raw.journal AND o.state = 0)",
+                AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.decision = raw.journal AND o.state = 0)
+                AND NOT EXISTS (SELECT 1 FROM journal j JOIN pending p ON p.mailbox = j.mailbox AND p.journal = j.id
+                                WHERE j.id = raw.journal)",
         )?
         .execute((
             after,

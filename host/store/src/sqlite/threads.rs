@@ -404,7 +404,7 @@ const TICKET: &str = concat!(
     "FROM item i WHERE i.kind = 0 AND i.ticket = ?1 AND (?2 IS NULL OR i.tenant = ?2)"
 );
 
-/// Prefers an open ticket, then the oldest. Only the first 200 mails with this Message-ID are considered: anybody may later send many
+/// Prefers the oldest ticket: anybody may send another mail with a known Message-ID. Only the first 200 mails with this Message-ID are considered: anybody may later send many
 /// with the same Message-ID, and must not displace the first.
 const RECEIVED: &str = concat!(
     ticket_columns!(),
@@ -412,7 +412,7 @@ const RECEIVED: &str = concat!(
            ORDER BY id LIMIT 200) j
           JOIN decision d ON d.journal = j.id
           JOIN item i ON i.kind = 0 AND i.ticket = d.ticket
-     WHERE i.tenant = ?3 ORDER BY i.state = 'closed', i.ticket LIMIT 1"
+     WHERE i.tenant = ?3 ORDER BY i.ticket LIMIT 1"
 );
 
 const RECEIVED_BY_ANY: &str = concat!(
@@ -421,7 +421,7 @@ const RECEIVED_BY_ANY: &str = concat!(
            ORDER BY id LIMIT 200) j
           JOIN decision d ON d.journal = j.id
           JOIN item i ON i.kind = 0 AND i.ticket = d.ticket AND i.tenant = j.tenant
-     ORDER BY i.state = 'closed', i.ticket LIMIT 1"
+     ORDER BY i.ticket LIMIT 1"
 );
 
 const SENT: &str = concat!(

@@ -116,3 +116,37 @@ async fn a_dropped_mail_is_ignored_and_says_by_whom() {
     assert_eq!(change(&dir, 99, MailRequest::Drop), MailChange::Unknown);
     assert!(imbalance(&*listings).is_empty());
 }
+
+#[tokio::test]
+async fn a_mail_decided_again_is_no_copy_of_itself() {
+    let (dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    let marked = |mut verdict: postroom_store::Verdict| {
+        verdict.mail.copy_marks = vec![postroom_core::ContentHash::of(b"a")];
+        verdict
+    };
+    store.commit(vec![marked(ticket(id, "a"))]).await.unwrap();
+    let again = MailRequest::Again { force: true };
+    assert_eq!(change(&dir, id.0, again), MailChange::Changed);
+    assert_eq!(store.pending("support", 9).await.unwrap()[0].repetition, 1);
+    let committed = store.commit(vec![marked(ticket(id, "a"))]).await.unwrap();
+    assert_eq!(committed[0].tickets, ["T-2"]);
+    // What it is now hides later copies.
+    let other = journal_one(&store, "b").await;
+    let committed = store
+        .commit(vec![marked(ticket(other, "b"))])
+        .await
+        .unwrap();
+    assert!(committed[0].tickets.is_empty(), "{committed:?}");
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_mail_to_be_decided_again_are_kept() {
+    let (dir, store) = store();
+    let id = journal_one(&store, "a").await;
+    store.commit(vec![ticket(id, "a")]).await.unwrap();
+    let again = MailRequest::Again { force: true };
+    assert_eq!(change(&dir, id.0, again), MailChange::Changed);
+    store.purge(i64::MAX).await.unwrap();
+    assert_eq!(store.pending("support", 9).await.unwrap().len(), 1);
+}

@@ -105,6 +105,8 @@ fn call_at_end(kinds: &[Kind]) -> Option<(&'static str, usize)> {
         [.., Kind::Word(object), Kind::Sign('.'), Kind::Word(call)] => (object, call, 4),
         // The method of another object with that name.
         [.., Kind::Sign('.'), Kind::Word(_)] => return None,
+        // It is an ignore and a reply, of which the reply needs more.
+        [.., Kind::Word("decline")] => return Some((ActionKind::Reply.as_str(), 2)),
         [.., Kind::Word(name)] => return Some((ActionKind::named(name)?.as_str(), 2)),
         _ => return None,
     };

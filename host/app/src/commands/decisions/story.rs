@@ -58,7 +58,9 @@ fn for_people(
                 lines.fact("", format!("candidates: {}", client.candidates.join(", ")));
             }
         }
-        None => lines.fact("client", "none: the sender is unknown"),
+        None if row.classified.is_some() => lines.fact("client", "none: no client fits the sender"),
+        // No rule was given the mail.
+        None => {}
     }
     lines.fact(
         "thread",

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use postroom_core::attribution::{ContactMatch, Contacts};
-use postroom_core::{Clock, Decision, Message, RuleOutcome, Threading, Trouble, parse};
+use postroom_core::{
+    AttributeBy, Clock, Decision, Message, RuleOutcome, Threading, Trouble, parse,
+};
 use postroom_sandbox::{Kv, Lookup, NoKv, Sandbox};
 use postroom_store::StoreError;
 use serde_json::json;
@@ -117,7 +119,8 @@ impl Tried<'_> {
         let sender = senders.without_client(message);
         let own = persons(self.mailbox.address.iter().chain(&self.mailbox.aliases));
         let found = senders.attribute(shared.by, message, &sender, &own, &self.people);
-        let is_disowned = message.authentication.disowns_sender();
+        let by_sender = shared.by == AttributeBy::Sender;
+        let is_disowned = by_sender && message.authentication.disowns_sender();
         let client = found.and_then(|found| found.client(is_disowned));
         let tenant = match &client {
             Some(client) if client.sure => client.name.clone(),
