@@ -53,13 +53,15 @@ pub fn local_time(time: &str, zone: &str) -> Result<LocalTime, String> {
     })
 }
 
-/// Returns a zone of the IANA database, whose names are compared case-insensitively.
+/// Returns a zone of the IANA database that Postroom brings; names are compared case-insensitively.
 ///
 /// # Errors
 /// Fails with one sentence if there is no such zone.
 pub fn time_zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name)
-        .map_err(|_| format!("there is no time zone {name:?}; write one such as \"Europe/Berlin\""))
+    // Bundled, so that a replay on another machine finds the same.
+    crate::parse::iana_zone(name).ok_or_else(|| {
+        format!("there is no time zone {name:?}; write one such as \"Europe/Berlin\"")
+    })
 }
 
 impl WeeklyHours {

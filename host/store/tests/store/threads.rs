@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use postroom_core::reply_token::{claimed_tokens, signed_text};
 use postroom_core::{
-    OutgoingMail, ReopenPolicy, StepResult, ThreadMethod, ThreadQuery, ThreadStep, parse,
+    Client, ClientEvidence, OutgoingMail, ReopenPolicy, StepResult, ThreadMethod, ThreadQuery,
+    ThreadStep, parse,
 };
 use postroom_store::{JournalBatch, OutboxKind, RoundRobin, Store};
 
@@ -171,7 +172,17 @@ async fn a_number_of_another_system_finds_the_ticket_that_it_came_with() {
     let (_dir, store) = store();
     let mut opened = ticket(journal_one(&store, "a").await, "a");
     opened.mail.foreign_numbers = vec!["INC0012345".into()];
+    conclusion(&mut opened).decision.provenance.client = Some(Client {
+        name: "acme".into(),
+        sure: true,
+        evidence: ClientEvidence::Domain,
+        candidates: vec!["acme".into()],
+    });
     store.commit(vec![opened]).await.unwrap();
+    // A stranger's ticket with the same number is not found by it.
+    let mut strangers = ticket(journal_one(&store, "eve").await, "eve");
+    strangers.mail.foreign_numbers = vec!["INC0012345".into()];
+    store.commit(vec![strangers]).await.unwrap();
     let of = |number: &str, sender| ThreadQuery {
         foreign_numbers: vec![number.to_owned()],
         ..query(&[], "", sender)

@@ -60,6 +60,16 @@ fn one_mail_is_told_from_its_reading_to_its_outcome() {
             assert!(story.contains(part), "{which}: {part:?} is not in\n{story}");
         }
     }
+    let answer = mail_from("eve@evil.example", "Re: [T-1] Printer jams", "Me too.", "");
+    room.write("spool/4.eml", answer);
+    room.once();
+    let story = room.ok(&["decisions", "show", "T-2"]);
+    for part in [
+        "searched     subject T-1: outsider T-1",
+        "thread       T-1 by subject; the sender may not write to it",
+    ] {
+        assert!(story.contains(part), "{part:?} is not in\n{story}");
+    }
     let odd = &room.rows(&["decisions", "search", "ODD", "ann@"])[0];
     let id = odd["id"].to_string();
     let story = room.ok(&["decisions", "show", &id]);

@@ -62,6 +62,18 @@ fn for_people(
         // No rule was given the mail.
         None => {}
     }
+    if row.provenance.staff {
+        lines.fact("staff", "the sender is one of the MSP's own people");
+    }
+    if let Some(requester) = &row.provenance.requester {
+        lines.fact("on behalf of", requester.to_string());
+    }
+    for step in &row.provenance.steps {
+        let ticket = step.ticket.as_deref();
+        let ticket = ticket.map_or_else(String::new, |ticket| format!(" {ticket}"));
+        let (method, evidence, result) = (step.method, &step.evidence, step.result);
+        lines.fact("searched", format!("{method} {evidence}: {result}{ticket}"));
+    }
     lines.fact(
         "thread",
         row.thread.as_ref().map_or_else(|| "none".into(), thread),
