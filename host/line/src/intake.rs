@@ -364,11 +364,8 @@ impl Intake {
             let source = ready(&mut self.source)?;
             tokio::select! {
                 news = wait_for_news(source, mailbox.session, wait) => news?,
-                changed = self.again.changed() => {
-                    self.held |= changed.is_ok();
-                    // The mail may be from a time when the mailbox was another tenant's.
-                    self.adopted = false;
-                }
+                // The mail may be from a time when the mailbox was another tenant's.
+                changed = self.again.changed() => (self.held, self.adopted) = (changed.is_ok(), false),
                 () = self.stop.cancelled() => {}
             }
         }

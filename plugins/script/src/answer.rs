@@ -106,7 +106,10 @@ pub fn action<'js>(ctx: &Ctx<'js>, kind: &str, object: &Object<'js>) -> Result<A
                     return Err("update: status is \"open\", \"pending\" or \"closed\"".into());
                 }
             },
-            tags: content.has("tags")?.then(|| content.texts("tags")).transpose()?,
+            tags: content
+                .has("tags")?
+                .then(|| content.texts("tags"))
+                .transpose()?,
             fields: content.fields("fields")?,
         }),
         "close" => Action::Close(Close {

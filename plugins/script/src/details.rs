@@ -19,7 +19,9 @@ pub fn functions<'js>(put: &Put<'_, 'js>) -> Result<()> {
     put.function("pairs", |ctx: Ctx<'js>, at: u32| {
         mail(&ctx, at, |mail| {
             let pairs = mail.pairs().into_iter();
-            pairs.map(|(label, value)| vec![label, value]).collect::<Vec<_>>()
+            pairs
+                .map(|(label, value)| vec![label, value])
+                .collect::<Vec<_>>()
         })
     })
 }

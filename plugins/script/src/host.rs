@@ -25,9 +25,12 @@ thread_local! {
     /// The tenant of the mail.
     static TENANT: RefCell<String> = const { RefCell::new(String::new()) };
     /// The labels of a mail with their values, once a script has asked for one.
-    static PAIRS: RefCell<Option<(u32, Vec<(String, String)>)>> = const { RefCell::new(None) };
+    static PAIRS: RefCell<Option<LabelsOfMail>> = const { RefCell::new(None) };
     static TRAITS: RefCell<Vec<Trait>> = const { RefCell::new(Vec::new()) };
 }
+
+/// A mail's number, and its labels with their values.
+type LabelsOfMail = (u32, Vec<(String, String)>);
 
 /// The result of a check on the text of a mail's field.
 struct Trait {
