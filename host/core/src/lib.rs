@@ -8,6 +8,7 @@ pub mod classify;
 pub mod clean;
 pub mod clock;
 pub mod complete;
+pub mod connector;
 pub mod context;
 mod copies;
 mod counted;
@@ -50,6 +51,10 @@ pub use backoff::{Backoff, backoff};
 pub use clean::{MAX_CLEAN_BYTES, MAX_CLEAN_ELEMENTS, clean_html};
 pub use clock::{Clock, ClockHand};
 pub use complete::{Completed, DecisionLimits, InvalidDecision, ReplyPolicy, complete, fallback};
+pub use connector::{
+    ConnectorAnswer, ConnectorRequest, ConnectorStep, ConnectorTask, Exchange, ExternalReceipt,
+    ExternalState, ExternalStatus, PartContent, RequestBody, RequestMethod, RequestPart,
+};
 pub use context::{
     Client, ClientEvidence, Context, Provenance, StepResult, Thread, ThreadMethod, ThreadStep,
 };
